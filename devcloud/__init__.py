@@ -1,0 +1,1 @@
+"""A real Keystone, a real Heat and our API on one machine, for the demo and the tests."""

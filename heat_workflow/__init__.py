@@ -1,0 +1,1 @@
+"""heat-workflow: ordered software configuration for OpenStack Heat."""

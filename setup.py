@@ -1,0 +1,5 @@
+"""Packaging: pbr reads everything from setup.cfg."""
+
+import setuptools
+
+setuptools.setup(setup_requires=["pbr>=6.0"], pbr=True)
