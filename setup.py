@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Packaging: pbr reads everything from setup.cfg."""
 
 import setuptools

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Agents over HTTP, operator side: register, grant, watch, revoke."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from heat_workflow import errors, model
+from heat_workflow.api import queries, schemas, views
+from heat_workflow.api.routing import Answer, Call, Route
+from heat_workflow.api.workflows import page
+from heat_workflow.store import Tx
+from heat_workflow.taskqueue import agents
+
+ROOT = "/v1/agents"
+ONE = ROOT + "/{agent_id}"
+
+
+def _shown(tx: Tx, project_id: str, agent_id: str) -> dict[str, Any]:
+    agent = agents.get_agent(tx, project_id, agent_id)
+    return views.agent(agent, [task.id for task in tx.held_tasks(agent.id)])
+
+
+async def list_agents(call: Call) -> Answer:
+    query: queries.AgentsQuery = call.query
+    if query.all_projects and not call.allowed("agents:get_all_projects"):
+        raise errors.Forbidden("the policy agents:get_all_projects does not allow this with your roles", code="policy")
+    filters: dict[str, Any] = {"server": query.server, "version": query.version}
+    filters["state"] = None if query.state is None else query.state.value
+    filters["seen_before"] = None if query.seen_before is None else query.seen_before.timestamp()
+    given = {name: value for name, value in filters.items() if value is not None}
+    project_id = None if query.all_projects else call.project_id
+
+    def read(tx: Tx) -> list[model.Agent]:
+        return tx.list_agents(project_id, given, query.marker, query.limit)
+
+    found = await call.queue.read(read)
+    return Answer(200, page([views.agent(agent) for agent in found], "agents", query.limit))
+
+
+async def put_agent(call: Call) -> Answer:
+    body: schemas.AgentIn = call.body
+    agent, token, new = await call.queue.write(
+        agents.register_agent, call.project_id, call.path["agent_id"], body.new_agent()
+    )
+    return Answer(201 if new else 200, {**views.agent(agent, []), "join_token": token})
+
+
+async def show_agent(call: Call) -> Answer:
+    return Answer(200, await call.queue.read(_shown, call.project_id, call.path["agent_id"]))
+
+
+async def change_agent(call: Call) -> Answer:
+    body: schemas.AgentPatch = call.body
+    agent_id = call.path["agent_id"]
+    await call.queue.write(agents.change_agent, call.project_id, agent_id, body.name, body.capabilities, body.server)
+    return Answer(200, await call.queue.read(_shown, call.project_id, agent_id))
+
+
+async def delete_agent(call: Call) -> Answer:
+    await call.queue.write(agents.revoke_agent, call.project_id, call.path["agent_id"])
+    return Answer(204)
+
+
+async def rejoin_agent(call: Call) -> Answer:
+    agent, token = await call.queue.write(agents.rejoin_agent, call.project_id, call.path["agent_id"])
+    return Answer(200, {**views.agent(agent, []), "join_token": token})
+
+
+def _drain(draining: bool) -> Callable[[Call], Any]:
+    async def endpoint(call: Call) -> Answer:
+        await call.queue.write(agents.drain_agent, call.project_id, call.path["agent_id"], draining)
+        return Answer(200, await call.queue.read(_shown, call.project_id, call.path["agent_id"]))
+
+    return endpoint
+
+
+GET, MANAGE = "agents:get", "agents:manage"
+ROUTES = [
+    Route("GET", ROOT, list_agents, GET, "List agents", query=queries.AgentsQuery),
+    Route(
+        "PUT",
+        ONE,
+        put_agent,
+        MANAGE,
+        "Register: the join token is shown here, once",
+        body=schemas.AgentIn,
+        answers=(200, 201),
+        refusals=(404, 409),
+    ),
+    Route("GET", ONE, show_agent, GET, "Show an agent", refusals=(404,)),
+    Route(
+        "PATCH",
+        ONE,
+        change_agent,
+        MANAGE,
+        "Grant capabilities, bind the server",
+        body=schemas.AgentPatch,
+        refusals=(404,),
+    ),
+    Route("DELETE", ONE, delete_agent, MANAGE, "Revoke", answers=(204,), refusals=(404,)),
+    Route("POST", ONE + "/rejoin", rejoin_agent, MANAGE, "A new join token", refusals=(404,)),
+    Route("POST", ONE + "/drain", _drain(True), MANAGE, "Give no new work", refusals=(404,)),
+    Route("POST", ONE + "/undrain", _drain(False), MANAGE, "Give work again", refusals=(404,)),
+]

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""App: the composition root. Puts store, queue, identity, policy and routes together into one ASGI application."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import ipaddress
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from oslo_config import cfg
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+import heat_workflow
+from heat_workflow import conf as options
+from heat_workflow import errors
+from heat_workflow.api import agents, guests, openapi, tasks, workflows
+from heat_workflow.api.identity import Keystone, NoAuth, OperatorIdentity
+from heat_workflow.api.policies import Policy
+from heat_workflow.api.routing import Answer, Call, Route, Services, error_response, starlette_route
+from heat_workflow.store import Store, Tx
+from heat_workflow.store.opening import open_store
+from heat_workflow.taskqueue import TaskQueue, expiring
+from heat_workflow.taskqueue.polling import Polls
+from heat_workflow.wakeup import Wakeups
+
+LOG = logging.getLogger(__name__)
+_EXPIRE_EVERY = 1.0  # seconds between looks for deadlines that have passed
+
+
+async def _versions(_call: Call) -> Answer:
+    links = [{"rel": "self", "href": "/v1"}]
+    return Answer(200, {"versions": [{"id": "v1.0", "status": "CURRENT", "links": links}]})
+
+
+async def _healthz(call: Call) -> Answer:
+    def look(tx: Tx) -> float:
+        return tx.now
+
+    await call.queue.read(look)
+    return Answer(200, {"status": "ok"})
+
+
+async def _openapi(_call: Call) -> Answer:
+    return Answer(200, _document())
+
+
+@functools.cache
+def _document() -> dict[str, Any]:
+    return openapi.document(routes(["operator", "guest"]), heat_workflow.__version__)
+
+
+COMMON = [
+    Route("GET", "/", _versions, "anybody", "Versions"),
+    Route("GET", "/healthz", _healthz, "anybody", "Whether the API and its store work"),
+    Route("GET", "/v1/openapi.json", _openapi, "anybody", "This document"),
+]
+
+
+def routes(serve: list[str]) -> list[Route]:
+    """The table of routes for the halves that are served."""
+    table = [*guests.ROUTES] if "guest" in serve else []
+    if "operator" in serve:
+        table += [*tasks.ROUTES, *workflows.ROUTES, *agents.ROUTES]
+    return table + COMMON
+
+
+def build(store: Store, identity: OperatorIdentity, policy: Policy, serve: list[str]) -> Starlette:
+    """The application on these parts; its lifespan starts and ends the store's work."""
+    wakeups = Wakeups()
+    queue = TaskQueue(store, wakeups)
+    polls = Polls(queue, wakeups)
+    services = Services(queue, polls, identity, policy)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        await queue.start()
+        background = [asyncio.create_task(_forever(_expire, queue)), asyncio.create_task(_forever(polls.keep_seen))]
+        try:
+            yield
+        finally:
+            for job in background:
+                job.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+            await polls.flush()
+            await queue.close()
+
+    return Starlette(
+        routes=[starlette_route(route, services) for route in routes(serve)],
+        lifespan=lifespan,
+        exception_handlers={HTTPException: _http_error},
+    )
+
+
+async def _expire(queue: TaskQueue) -> None:
+    while True:
+        await asyncio.sleep(_EXPIRE_EVERY)
+        while await queue.read(expiring.any_due):
+            await queue.write(expiring.expire)
+
+
+async def _forever(job: Callable[..., Awaitable[None]], *args: Any) -> None:
+    """Run the job again after the store was out of reach."""
+    while True:
+        try:
+            await job(*args)
+        except errors.Unavailable as exc:
+            LOG.warning("Background work waits for the store: %s", exc.detail)
+            await asyncio.sleep(_EXPIRE_EVERY)
+
+
+async def _http_error(_request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, HTTPException)
+    details = {404: "there is nothing at this path", 405: "this path does not take this method"}
+    code = {404: "not-found", 405: "method-not-allowed"}.get(exc.status_code, "http")
+    return error_response(exc.status_code, code, details.get(exc.status_code, exc.detail), "", exc.headers)
+
+
+def compose(conf: cfg.ConfigOpts) -> Starlette:
+    """The application as the configuration describes it."""
+    options.register(conf)
+    if conf.api.auth_strategy == "noauth" and not _loopback(conf.api.bind_host):
+        raise errors.Invalid(f"[api] auth_strategy = noauth needs a loopback bind_host, not {conf.api.bind_host}")
+    identity: OperatorIdentity = NoAuth() if conf.api.auth_strategy == "noauth" else Keystone(conf)
+    return build(open_store(conf.database.connection), identity, Policy(conf), conf.api.serve)
+
+
+def _loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@functools.cache
+def _configured() -> Starlette:
+    conf = cfg.ConfigOpts()
+    conf([], project="heat-workflow")
+    return compose(conf)
+
+
+async def application(scope: Any, receive: Any, send: Any) -> None:
+    """The ASGI entry point for any server; configured by heat-workflow.conf in its usual places."""
+    await _configured()(scope, receive, send)

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Guests over HTTP: the whole of what an agent can say. It can name no task but those it holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from heat_workflow import errors, model
+from heat_workflow.api import schemas, views
+from heat_workflow.api.routing import Answer, Call, Route
+from heat_workflow.taskqueue import adding, reporting, sessions
+from heat_workflow.taskqueue.claiming import Claimed
+
+ROOT = "/agent/v1"
+MAX_WAIT = 50.0  # seconds; below the idle timeouts of common proxies
+ROTATE_AFTER = 43200.0
+
+
+async def enroll(call: Call) -> Answer:
+    body: schemas.EnrollIn = call.body
+    assert call.token is not None
+    try:
+        agent, new = await call.queue.write(
+            sessions.enroll, call.token, body.credential_sha256, body.hw_uuid, body.agent_version
+        )
+    except errors.Unauthenticated:
+        await call.queue.write(sessions.record_refused_enroll, call.token, body.credential_sha256)
+        raise
+    return Answer(201 if new else 200, {"agent_id": agent.id, "state": agent.state.value})
+
+
+async def hello(call: Call) -> Answer:
+    body: schemas.HelloIn = call.body
+    journal = {(entry.task_id, entry.attempt) for entry in body.journal}
+    agent = await call.queue.write(sessions.hello, call.agent_id, body.nonce, body.version, body.inventory, journal)
+    return Answer(
+        200,
+        {
+            "agent_id": agent.id,
+            "server": agent.server,
+            "lease": model.LEASE,
+            "heartbeat_interval": model.HEARTBEAT_INTERVAL,
+            "max_wait": MAX_WAIT,
+            "rotate_after": ROTATE_AFTER,
+            "rotate": False,
+            "draining": agent.draining,
+        },
+    )
+
+
+async def claim(call: Call) -> Answer:
+    body: schemas.ClaimIn = call.body
+    results = [await _listed_report(call, report) for report in body.reports]
+    claimed = await _next(call, body.claim_id, 0 if results else body.wait)
+    if claimed is None and not results:
+        return Answer(204)
+    return Answer(200, {"task": claimed, "reports": results})
+
+
+async def _next(call: Call, claim_id: str, wait: float) -> dict[str, Any] | None:
+    assert call.agent is not None
+    claimed: Claimed | None = await call.polls.claim(call.agent, claim_id, wait)
+    return None if claimed is None else views.claimed(claimed)
+
+
+async def _listed_report(call: Call, report: schemas.ListedReport) -> dict[str, Any]:
+    try:
+        task = await _record(call, report.task_id, report)
+    except (errors.Conflict, errors.NotFound, errors.Invalid) as exc:
+        status = 404 if isinstance(exc, errors.NotFound) else 409 if isinstance(exc, errors.Conflict) else 422
+        return {"task_id": report.task_id, "status": status, "detail": exc.detail}
+    return {"task_id": report.task_id, "status": 200, "detail": task.state.value}
+
+
+async def _record(call: Call, task_id: str, body: schemas.ReportIn) -> model.Task:
+    _refuse_large(body.outputs)
+    fields = body.model_dump(exclude={"claim", "task_id"})
+    said = model.Report(
+        attempt=body.attempt,
+        claim_id=model.ClaimId(body.claim_id),
+        status=model.TaskState(body.status),
+        deploy_status_code=body.deploy_status_code,
+        deploy_stdout=body.deploy_stdout,
+        deploy_stderr=body.deploy_stderr,
+        outputs=body.outputs,
+        reason=body.reason,
+        digest=adding.digest(fields),
+    )
+    return await call.queue.write(reporting.report, call.agent_id, task_id, said)
+
+
+def _refuse_large(outputs: dict[str, Any]) -> None:
+    total = 0
+    for name, value in outputs.items():
+        size = len(value.encode()) if isinstance(value, str) else len(repr(value))
+        total += size
+        if size > schemas.OUTPUT_MOST or total > schemas.OUTPUTS_MOST:
+            raise errors.TooLarge(
+                f"output {name}: one holds {schemas.OUTPUT_MOST} bytes at most, all together {schemas.OUTPUTS_MOST}"
+            )
+
+
+async def report(call: Call) -> Answer:
+    body: schemas.ReportIn = call.body
+    task = await _record(call, call.path["task_id"], body)
+    following = None if body.claim is None else await _next(call, body.claim.claim_id, body.claim.wait)
+    return Answer(200, {"state": task.state.value, "task": following})
+
+
+async def heartbeat(call: Call) -> Answer:
+    body: schemas.HeartbeatIn = call.body
+    call.polls.saw(call.agent_id)
+    task = await call.queue.write(reporting.heartbeat, call.agent_id, call.path["task_id"], body.attempt, body.claim_id)
+    cancel = task.state is model.TaskState.CANCELLING
+    return Answer(200, {"lease": model.LEASE, "cancel": cancel, "grace": model.CANCEL_GRACE})
+
+
+TASK = ROOT + "/tasks/{task_id}"
+ROUTES = [
+    Route(
+        "POST",
+        ROOT + "/claim",
+        claim,
+        "agent",
+        "Take the next task, waiting for one",
+        body=schemas.ClaimIn,
+        answers=(200, 204),
+        refusals=(409, 410),
+    ),
+    Route(
+        "PUT",
+        TASK + "/report",
+        report,
+        "agent",
+        "The outcome of an attempt",
+        body=schemas.ReportIn,
+        refusals=(404, 409, 410),
+    ),
+    Route(
+        "POST",
+        TASK + "/heartbeat",
+        heartbeat,
+        "agent",
+        "Extend the lease, hear of a cancel",
+        body=schemas.HeartbeatIn,
+        refusals=(404, 409, 410),
+    ),
+    Route("POST", ROOT + "/hello", hello, "agent", "Open a session", body=schemas.HelloIn, refusals=(409, 410)),
+    Route(
+        "POST",
+        ROOT + "/enroll",
+        enroll,
+        "join-token",
+        "Use the join token, once",
+        body=schemas.EnrollIn,
+        answers=(200, 201),
+    ),
+]

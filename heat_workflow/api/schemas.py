@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Schemas: the wire contract. Unknown fields are refused, never ignored."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import Field
+
+from heat_workflow import model
+from heat_workflow.taskqueue.agents import JOIN_TTL_MOST, NewAgent
+
+OUTPUT_MOST = 256 * 1024
+OUTPUTS_MOST = 512 * 1024
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+YEAR = 366 * 86400.0
+
+
+def _plain(name: str) -> str:
+    if _CONTROL.search(name):
+        raise ValueError("holds a control character")
+    return name
+
+
+def _path_safe(name: str) -> str:
+    if name in (".", "..") or "/" in name or "\\" in name:
+        raise ValueError("may not be . or .. nor hold a slash: it names a file in the guest")
+    return _plain(name)
+
+
+Name = Annotated[str, Field(min_length=1, max_length=255), pydantic.AfterValidator(_plain)]
+TaskName = Annotated[str, Field(min_length=1, max_length=511), pydantic.AfterValidator(_plain)]
+ValueName = Annotated[str, Field(min_length=1, max_length=255), pydantic.AfterValidator(_path_safe)]
+Uuid = Annotated[str, Field(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Group = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9_.:-]+$")]
+Seconds = Annotated[float, Field(gt=0, le=YEAR)]
+Wait = Annotated[float, Field(ge=0, le=50)]
+
+
+class Strict(pydantic.BaseModel):
+    """A body: no unknown fields, no conversions between types."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
+
+
+class ValueSchema(Strict):
+    """One declared input or output, as Heat's software configs declare them."""
+
+    name: ValueName
+    type: Literal["String", "Number", "CommaDelimitedList", "Json", "Boolean"] = "String"
+    description: str | None = None
+    default: Any = None
+    replace_on_change: bool = False
+    error_output: bool = False
+    value: Any = None
+
+
+class Definition(Strict):
+    """What a SoftwareConfig holds."""
+
+    group: Group
+    config: str | dict[str, Any] | list[Any] = ""
+    options: dict[str, Any] = {}
+    inputs: Annotated[list[ValueSchema], Field(max_length=256)] = []
+    outputs: Annotated[list[ValueSchema], Field(max_length=256)] = []
+
+    @pydantic.model_validator(mode="after")
+    def _names_once(self) -> Definition:
+        for kind in (self.inputs, self.outputs):
+            names = [value.name for value in kind]
+            if len(set(names)) < len(names):
+                raise ValueError(f"a name is declared twice among {', '.join(sorted(names))}")
+        return self
+
+
+class Edge(Strict):
+    """One HOT dependency, told for the graph and for people: never holds a task back."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True, populate_by_name=True)
+    source: Name = Field(alias="from")
+    how: Annotated[str, Field(max_length=1024)]
+
+
+class HeatOrigin(Strict):
+    """The Heat resource a task or an agent belongs to."""
+
+    stack_id: Annotated[str, Field(max_length=64)]
+    stack_name: Annotated[str, Field(max_length=255)] | None = None
+    resource: Annotated[str, Field(max_length=511)]
+    action: Annotated[str, Field(max_length=255)] | None = None
+    edges: Annotated[list[Edge], Field(max_length=1000)] = []
+
+
+class WorkflowRef(Strict):
+    """The workflow that a PUT of a task may bring into being."""
+
+    id: Uuid
+    name: Name
+
+
+class TaskIn(Strict):
+    """A task as its author asks for it."""
+
+    id: Uuid | None = None
+    name: TaskName
+    definition: Definition
+    input_values: Annotated[dict[ValueName, Any], Field(max_length=256)] = {}
+    hidden_inputs: list[ValueName] = []
+    hidden_outputs: list[ValueName] = []
+    requires: Annotated[list[TaskName], Field(max_length=1000)] = []
+    heat: HeatOrigin | None = None
+    capabilities: Annotated[list[Name], Field(max_length=32)] = []
+    server: Name | None = None
+    servers: Annotated[dict[Name, Name], Field(min_length=1, max_length=10_000)] | None = None
+    action: Name = "CREATE"
+    priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
+    timeout: Seconds | None = None
+    pickup_timeout: Seconds | None = None
+    deadline: Seconds | None = None
+    max_attempts: Annotated[int, Field(ge=1, le=100)] = 1
+    retry_delay: Annotated[float, Field(ge=0, le=86400)] = 0
+    run_as: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")] | None = None
+    on_interrupt: Literal["fail", "rerun", "resume"] = "fail"
+    undo: Definition | None = None
+    concurrency_key: Name | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _one_target(self) -> TaskIn:
+        if self.server is not None and self.servers is not None:
+            raise ValueError("give server or servers, not both")
+        return self
+
+    def new_task(self) -> model.NewTask:
+        own = {"id", "name", "definition", "requires", "capabilities", "server", "servers", "action", "priority"}
+        own |= {"max_attempts", "deadline", "concurrency_key", "workflow"}
+        spec = self.model_dump(by_alias=True, exclude=own)
+        spec["max_attempts"] = self.max_attempts
+        return model.NewTask(
+            id=None if self.id is None else model.TaskId(self.id),
+            name=self.name,
+            definition=self.definition.model_dump(exclude_unset=True) | _definition_defaults(self.definition),
+            spec=spec,
+            requires=self.requires,
+            capabilities=self.capabilities,
+            server=self.server,
+            servers=self.servers,
+            action=self.action,
+            priority=self.priority,
+            max_attempts=self.max_attempts,
+            deadline=self.deadline,
+            concurrency_key=self.concurrency_key,
+        )
+
+
+def _definition_defaults(definition: Definition) -> dict[str, Any]:
+    """The five parts always, each declared value as it was sent: a default that was not given stays absent."""
+    return {
+        "group": definition.group,
+        "config": definition.config,
+        "options": definition.options,
+        "inputs": [value.model_dump(exclude_unset=True) for value in definition.inputs],
+        "outputs": [value.model_dump(exclude_unset=True) for value in definition.outputs],
+    }
+
+
+class TaskPut(TaskIn):
+    """A task under its caller's id; may bring its workflow into being."""
+
+    workflow: WorkflowRef | None = None
+
+
+class TasksIn(Strict):
+    """Several tasks in one request: all or none."""
+
+    tasks: Annotated[list[TaskIn], Field(min_length=1, max_length=10_000)]
+
+
+class WorkflowIn(Strict):
+    """A new workflow, with tasks or without."""
+
+    id: Uuid | None = None
+    name: Name
+    tags: Annotated[list[Name], Field(max_length=64)] = []
+    sealed: bool = False
+    on_failure: Literal["stop", "undo"] = "stop"
+    tasks: Annotated[list[TaskIn], Field(max_length=10_000)] = []
+
+
+class WorkflowPatch(Strict):
+    name: Name | None = None
+    tags: Annotated[list[Name], Field(max_length=64)] | None = None
+
+
+class AgentIn(Strict):
+    """A registration."""
+
+    name: Name
+    capabilities: Annotated[list[Name], Field(max_length=256)] = []
+    server: Name | None = None
+    join_ttl: Annotated[float, Field(gt=0, le=JOIN_TTL_MOST)] | None = None
+    heat: HeatOrigin | None = None
+
+    def new_agent(self) -> NewAgent:
+        heat = None if self.heat is None else self.heat.model_dump(by_alias=True, exclude={"edges"})
+        return NewAgent(self.name, self.capabilities, self.server, heat, self.join_ttl)
+
+
+class AgentPatch(Strict):
+    name: Name | None = None
+    capabilities: Annotated[list[Name], Field(max_length=256)] | None = None
+    server: Name | None = None
+
+
+# -- agent side
+
+Nonce = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$")]
+Text64K = Annotated[str, Field(max_length=64 * 1024 + 1024)]
+
+
+class EnrollIn(Strict):
+    credential_sha256: Sha256
+    nonce: Nonce
+    hw_uuid: Annotated[str, Field(max_length=64)] | None = None
+    agent_version: Annotated[str, Field(max_length=64)] | None = None
+
+
+class JournalEntry(Strict):
+    task_id: Uuid
+    attempt: Annotated[int, Field(ge=1, lt=2**31)]
+    claim_id: Uuid
+    stage: Literal["claimed", "started", "finished"]
+
+
+class HelloIn(Strict):
+    nonce: Nonce
+    previous_nonce: Nonce | None = None
+    version: Annotated[str, Field(max_length=64)] | None = None
+    inventory: Annotated[dict[Name, str | int | float | bool | None], Field(max_length=64)] = {}
+    journal: Annotated[list[JournalEntry], Field(max_length=1000)] = []
+
+
+class StreamInfo(Strict):
+    total_bytes: Annotated[int, Field(ge=0)]
+    sha256: Sha256
+    truncated: bool
+
+
+class NextClaim(Strict):
+    claim_id: Uuid
+    wait: Wait = 0
+
+
+class ReportIn(Strict):
+    """The outcome of one attempt."""
+
+    attempt: Annotated[int, Field(ge=0, lt=2**63)]
+    claim_id: Uuid
+    status: Literal["succeeded", "failed", "timed_out", "cancelled"]
+    deploy_status_code: Annotated[int, Field(ge=-(2**31), lt=2**31)] | None = None
+    deploy_stdout: Text64K = ""
+    deploy_stderr: Text64K = ""
+    stdout_info: StreamInfo | None = None
+    stderr_info: StreamInfo | None = None
+    outputs: Annotated[dict[ValueName, Any], Field(max_length=256)] = {}
+    reason: Annotated[str, Field(max_length=1024)] | None = None
+    claim: NextClaim | None = None
+
+
+class ListedReport(ReportIn):
+    """A report that travels with a claim."""
+
+    task_id: Uuid
+    claim: None = None
+
+
+class ClaimIn(Strict):
+    claim_id: Uuid
+    wait: Wait = 0
+    nonce: Nonce | None = None
+    reports: Annotated[list[ListedReport], Field(max_length=100)] = []
+
+
+class HeartbeatIn(Strict):
+    attempt: Annotated[int, Field(ge=0, lt=2**63)]
+    claim_id: Uuid

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tasks over HTTP: add, watch, cancel and give up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pydantic
+
+from heat_workflow import errors, model
+from heat_workflow.api import queries, schemas, views
+from heat_workflow.api.routing import Answer, Call, Route
+from heat_workflow.api.workflows import CONTROL, CREATE, DELETE, GET, page
+from heat_workflow.api.workflows import ONE as WORKFLOW
+from heat_workflow.store import Tx
+from heat_workflow.taskqueue import adding, cancelling, looking
+
+ROOT = WORKFLOW + "/tasks"
+ONE = ROOT + "/{task_id}"
+
+
+class TaskOrTasks(pydantic.RootModel[schemas.TaskIn | schemas.TasksIn]):
+    """One task, or several that are added all or none."""
+
+
+async def list_tasks(call: Call) -> Answer:
+    query: queries.TasksQuery = call.query
+    state = None if query.state is None else query.state.value
+    found = await call.queue.read(
+        looking.list_details, call.project_id, call.path["workflow_id"], state, query.marker, query.limit
+    )
+    return Answer(200, page([views.task(details) for details in found], "tasks", query.limit))
+
+
+async def add_tasks(call: Call) -> Answer:
+    body = call.body.root
+    several = isinstance(body, schemas.TasksIn)
+    wanted = body.tasks if several else [body]
+    shown, new = await _add(call, [task.new_task() for task in wanted], None)
+    single = not several and len(shown) == 1
+    return Answer(201 if new else 200, shown[0] if single else {"tasks": shown})
+
+
+async def put_task(call: Call) -> Answer:
+    body: schemas.TaskPut = call.body
+    task_id = call.path["task_id"]
+    if body.id not in (None, task_id):
+        raise errors.Invalid(f"body: id {body.id} is not the id in the path, {task_id}")
+    if body.workflow is not None and body.workflow.id != call.path["workflow_id"]:
+        raise errors.Invalid(f"body: workflow.id {body.workflow.id} is not the workflow in the path")
+    request = body.model_copy(update={"id": task_id}).new_task()
+    shown, new = await _add(call, [request], None if body.workflow is None else body.workflow.name)
+    return Answer(201 if new else 200, shown[0] if body.servers is None else {"tasks": shown})
+
+
+async def _add(
+    call: Call, requests: list[model.NewTask], workflow_name: str | None
+) -> tuple[list[dict[str, Any]], bool]:
+    def add(tx: Tx) -> tuple[list[dict[str, Any]], bool]:
+        tasks, new = adding.add_tasks(tx, call.project_id, call.path["workflow_id"], requests, workflow_name)
+        return [views.task(details) for details in looking.details_of(tx, tasks, definitions=len(tasks) == 1)], new
+
+    return await call.queue.write(add)
+
+
+async def show_task(call: Call) -> Answer:
+    query: queries.TaskQuery = call.query
+    task_id = call.path["task_id"]
+    if query.reveal and not call.allowed("secrets:read"):
+        raise errors.Forbidden("the policy secrets:read does not allow this with your roles", code="policy")
+    details = await call.queue.wait_until(
+        lambda seen: seen.task.finished,
+        [f"task:{task_id}"],
+        query.wait,
+        looking.task_details,
+        call.project_id,
+        call.path["workflow_id"],
+        task_id,
+    )
+    return Answer(200, views.task(details, reveal=query.reveal))
+
+
+async def delete_task(call: Call) -> Answer:
+    await call.queue.write(cancelling.detach_task, call.project_id, call.path["workflow_id"], call.path["task_id"])
+    return Answer(204)
+
+
+async def cancel_task(call: Call) -> Answer:
+    place = (call.project_id, call.path["workflow_id"], call.path["task_id"])
+    await call.queue.write(cancelling.cancel_task, *place)
+    return Answer(202, views.task(await call.queue.read(looking.task_details, *place)))
+
+
+async def list_attempts(call: Call) -> Answer:
+    def read(tx: Tx) -> list[dict[str, Any]]:
+        task = cancelling.get_task(tx, call.project_id, call.path["workflow_id"], call.path["task_id"])
+        hidden = task.spec.get("hidden_outputs")
+        return [views.attempt(attempt, hidden) for attempt in tx.list_attempts(task.id)]
+
+    return Answer(200, {"attempts": await call.queue.read(read)})
+
+
+ROUTES = [
+    Route("GET", ROOT, list_tasks, GET, "List tasks", query=queries.TasksQuery, refusals=(404,)),
+    Route("POST", ROOT, add_tasks, CREATE, "Add tasks", body=TaskOrTasks, answers=(200, 201), refusals=(404, 409)),
+    Route(
+        "PUT",
+        ONE,
+        put_task,
+        CREATE,
+        "Add a task under your id",
+        body=schemas.TaskPut,
+        answers=(200, 201),
+        refusals=(404, 409),
+    ),
+    Route(
+        "GET",
+        ONE,
+        show_task,
+        GET,
+        "Show a task, if asked once it is finished",
+        query=queries.TaskQuery,
+        refusals=(404,),
+    ),
+    Route("DELETE", ONE, delete_task, DELETE, "Cancel and detach", answers=(204,), refusals=(404,)),
+    Route("POST", ONE + "/cancel", cancel_task, CONTROL, "Cancel", answers=(202,), refusals=(404,)),
+    Route("GET", ONE + "/attempts", list_attempts, GET, "Every attempt with its result", refusals=(404,)),
+]

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Workflows over HTTP: the operator's side of the sets that tasks live in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from heat_workflow import model
+from heat_workflow.api import queries, schemas, views
+from heat_workflow.api.routing import Answer, Call, Route
+from heat_workflow.store import Tx
+from heat_workflow.taskqueue import adding, events, workflows
+
+ROOT = "/v1/workflows"
+ONE = ROOT + "/{workflow_id}"
+_DELETE_PATIENCE = 45.0  # seconds a DELETE waits for agents to confirm; below common proxy timeouts
+
+
+def page(items: list[dict[str, Any]], noun: str, limit: int) -> dict[str, Any]:
+    """A list answer; ``next_marker`` is where the next page starts, None on the last one."""
+    return {noun: items, "next_marker": items[-1]["id"] if len(items) == limit else None}
+
+
+def _shown(tx: Tx, project_id: str, workflow_id: str) -> dict[str, Any]:
+    workflow = workflows.get_workflow(tx, project_id, workflow_id)
+    return views.workflow(workflow, tx.count_tasks(workflow.id))
+
+
+async def list_workflows(call: Call) -> Answer:
+    query: queries.WorkflowsQuery = call.query
+    given = {"state": query.state and query.state.value, "tag": query.tag, "name": query.name}
+    filters = {name: value for name, value in given.items() if value is not None}
+
+    def read(tx: Tx) -> list[dict[str, Any]]:
+        found = tx.list_workflows(call.project_id, filters, query.marker, query.limit)
+        return [views.workflow(workflow, tx.count_tasks(workflow.id)) for workflow in found]
+
+    return Answer(200, page(await call.queue.read(read), "workflows", query.limit))
+
+
+async def create_workflow(call: Call) -> Answer:
+    body: schemas.WorkflowIn = call.body
+    return await _create(call, body.id, body)
+
+
+async def put_workflow(call: Call) -> Answer:
+    return await _create(call, call.path["workflow_id"], call.body)
+
+
+async def _create(call: Call, workflow_id: str | None, body: schemas.WorkflowIn) -> Answer:
+    workflow, new = await call.queue.write(
+        adding.create_workflow,
+        call.project_id,
+        workflow_id,
+        body.name,
+        body.tags,
+        body.sealed,
+        body.on_failure,
+        [task.new_task() for task in body.tasks],
+    )
+    return Answer(201 if new else 200, await call.queue.read(_shown, call.project_id, workflow.id))
+
+
+async def show_workflow(call: Call) -> Answer:
+    workflow_id = call.path["workflow_id"]
+    finished = {state.value for state in model.WORKFLOW_FINISHED}
+    shown = await call.queue.wait_until(
+        lambda seen: seen["state"] in finished,
+        [f"workflow:{workflow_id}"],
+        call.query.wait,
+        _shown,
+        call.project_id,
+        workflow_id,
+    )
+    return Answer(200, shown)
+
+
+async def change_workflow(call: Call) -> Answer:
+    body: schemas.WorkflowPatch = call.body
+    workflow_id = call.path["workflow_id"]
+    await call.queue.write(workflows.change_workflow, call.project_id, workflow_id, body.name, body.tags)
+    return Answer(200, await call.queue.read(_shown, call.project_id, workflow_id))
+
+
+async def delete_workflow(call: Call) -> Answer:
+    """Cancel what runs, wait for the agents to confirm, then forget it. 202 if they need longer: repeat."""
+    workflow_id = call.path["workflow_id"]
+    if not await call.queue.write(workflows.delete_workflow, call.project_id, workflow_id):
+        await call.queue.wait_until(
+            lambda unfinished: not unfinished,
+            [f"workflow:{workflow_id}"],
+            _DELETE_PATIENCE,
+            lambda tx: tx.has_unfinished(workflow_id),
+        )
+        if not await call.queue.write(workflows.delete_workflow, call.project_id, workflow_id):
+            return Answer(202, await call.queue.read(_shown, call.project_id, workflow_id))
+    return Answer(204)
+
+
+def _control(use_case: Callable[[Tx, str, str], Any]) -> Callable[[Call], Any]:
+    async def endpoint(call: Call) -> Answer:
+        await call.queue.write(use_case, call.project_id, call.path["workflow_id"])
+        return Answer(202, await call.queue.read(_shown, call.project_id, call.path["workflow_id"]))
+
+    return endpoint
+
+
+async def list_events(call: Call) -> Answer:
+    query: queries.EventsQuery = call.query
+    workflow_id = call.path["workflow_id"]
+    if "text/event-stream" in call.request.headers.get("accept", ""):
+        await call.queue.read(workflows.get_workflow, call.project_id, workflow_id)
+        stream = events.stream(call.queue, call.project_id, workflow_id, query.after, views.event)
+        return Answer(200, stream=stream, content_type="text/event-stream")
+    found = await call.queue.wait_until(
+        bool,
+        [f"workflow:{workflow_id}"],
+        query.wait,
+        events.list_events,
+        call.project_id,
+        workflow_id,
+        query.after,
+        query.limit,
+    )
+    last = found[-1].seq if found else query.after
+    return Answer(200, {"events": [views.event(event) for event in found], "last": last})
+
+
+async def show_graph(call: Call) -> Answer:
+    graph = await call.queue.read(events.graph, call.project_id, call.path["workflow_id"])
+    if call.query.format == "dot":
+        return Answer(200, events.dot(graph).encode(), content_type="text/vnd.graphviz")
+    return Answer(200, graph)
+
+
+GET, CREATE, DELETE, CONTROL = "workflows:get", "workflows:create", "workflows:delete", "workflows:control"
+ROUTES = [
+    Route("GET", ROOT, list_workflows, GET, "List workflows", query=queries.WorkflowsQuery),
+    Route(
+        "POST",
+        ROOT,
+        create_workflow,
+        CREATE,
+        "Create a workflow",
+        body=schemas.WorkflowIn,
+        answers=(200, 201),
+        refusals=(409,),
+    ),
+    Route(
+        "PUT",
+        ONE,
+        put_workflow,
+        CREATE,
+        "Create a workflow under your id",
+        body=schemas.WorkflowIn,
+        answers=(200, 201),
+        refusals=(404, 409),
+    ),
+    Route(
+        "GET",
+        ONE,
+        show_workflow,
+        GET,
+        "Show a workflow, if asked once it is finished",
+        query=queries.WaitQuery,
+        refusals=(404,),
+    ),
+    Route("PATCH", ONE, change_workflow, CREATE, "Rename, tag", body=schemas.WorkflowPatch, refusals=(404,)),
+    Route("DELETE", ONE, delete_workflow, DELETE, "Cancel and forget", answers=(202, 204), refusals=(404,)),
+    Route(
+        "POST",
+        ONE + "/pause",
+        _control(workflows.pause_workflow),
+        CONTROL,
+        "Hand out no more work",
+        answers=(202,),
+        refusals=(404, 409),
+    ),
+    Route(
+        "POST",
+        ONE + "/resume",
+        _control(workflows.resume_workflow),
+        CONTROL,
+        "Hand out work again",
+        answers=(202,),
+        refusals=(404, 409),
+    ),
+    Route(
+        "POST",
+        ONE + "/cancel",
+        _control(workflows.cancel_workflow),
+        CONTROL,
+        "Cancel every task",
+        answers=(202,),
+        refusals=(404, 409),
+    ),
+    Route("GET", ONE + "/events", list_events, GET, "The ordered history", query=queries.EventsQuery, refusals=(404,)),
+    Route("GET", ONE + "/graph", show_graph, GET, "Tasks and edges", query=queries.GraphQuery, refusals=(404,)),
+]

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""heat-workflow-api: serve the tasks API."""
+
+from __future__ import annotations
+
+import sys
+
+import uvicorn
+from oslo_config import cfg
+from oslo_log import log
+
+from heat_workflow import conf as options
+from heat_workflow import errors
+from heat_workflow.api import app
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serve until SIGTERM or Ctrl-C; 1 with a message for a configuration that cannot work."""
+    conf = cfg.ConfigOpts()
+    log.register_options(conf)
+    options.register(conf)
+    conf(sys.argv[1:] if argv is None else argv, project="heat-workflow")
+    log.setup(conf, "heat-workflow")
+    try:
+        application = app.compose(conf)
+    except errors.HeatWorkflowError as exc:
+        print(f"heat-workflow-api: {exc.detail}", file=sys.stderr)
+        return 1
+    uvicorn.run(
+        application,
+        host=conf.api.bind_host,
+        port=conf.api.bind_port,
+        ssl_certfile=conf.api.cert_file,
+        ssl_keyfile=conf.api.key_file,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=10,
+        timeout_keep_alive=75,
+        backlog=4096,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

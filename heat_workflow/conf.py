@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Configuration of the tasks API: every option with its meaning, unit and default."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from oslo_config import cfg
+
+API = [
+    cfg.HostAddressOpt("bind_host", default="127.0.0.1", help="Address the API listens on."),
+    cfg.PortOpt("bind_port", default=8790, help="Port the API listens on."),
+    cfg.StrOpt("cert_file", help="PEM certificate chain; with key_file the API speaks TLS itself."),
+    cfg.StrOpt("key_file", help="PEM private key of cert_file."),
+    cfg.StrOpt(
+        "auth_strategy",
+        default="keystone",
+        choices=[
+            ("keystone", "keystonemiddleware validates every operator token"),
+            ("noauth", "X-Auth-Token is taken as user:project[:role,role]; loopback addresses only"),
+        ],
+        help="How operators prove who they are. Agents always use their own credential.",
+    ),
+    cfg.ListOpt(
+        "serve",
+        default=["operator", "guest"],
+        help="The halves this process serves. In production run two: operator inside, guest where guests reach it.",
+    ),
+    cfg.IntOpt("keep_days", default=30, min=1, help="Days that finished workflows and revoked agents are kept."),
+    cfg.StrOpt(
+        "agents_dir",
+        default="/var/lib/heat-workflow/agents",
+        help="Directory of the released agents (*.pyz) that the API serves to guests.",
+    ),
+]
+DATABASE = [
+    cfg.StrOpt(
+        "connection",
+        default="sqlite:////var/lib/heat-workflow/heat-workflow.sqlite",
+        secret=True,
+        help="SQLAlchemy URL of the store: sqlite:///PATH, postgresql+psycopg://... or mysql+pymysql://...",
+    ),
+]
+SECRETS = [
+    cfg.StrOpt(
+        "key_file", help="Key ring that hidden values are encrypted with; made by heat-workflow-manage key add."
+    ),
+]
+GROUPS: dict[str, Sequence[cfg.Opt]] = {"api": API, "database": DATABASE, "secrets": SECRETS}
+
+
+def register(conf: cfg.ConfigOpts) -> None:
+    """Make the options known to ``conf``; repeated, it does nothing."""
+    for group, options in GROUPS.items():
+        conf.register_opts(options, group=group)
+
+
+def list_opts() -> list[tuple[str, Sequence[cfg.Opt]]]:
+    """For oslo-config-generator."""
+    return list(GROUPS.items())

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Store protocol: durable transactions over workflows, tasks, agents and events.
+
+A use case is a function of a ``Tx``. ``write`` runs it in one transaction and returns its result only after the commit
+is durable; it may run the function again (lock conflict), so the function must have no effect outside the ``Tx``.
+``read`` runs it on a snapshot. Errors of the database become ``errors.Unavailable``; errors the function raises roll
+its transaction back and reach the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+from heat_workflow import model
+
+T = TypeVar("T")
+
+
+class Tx(Protocol):
+    """One transaction. ``get_`` and ``find_`` read, ``insert_``, ``save_`` and ``delete_`` write."""
+
+    @property
+    def now(self) -> float:
+        """Seconds since the epoch by the database's clock; one value for the whole transaction."""
+
+    # -- workflows
+    def find_workflow(self, project_id: str, workflow_id: str) -> model.Workflow | None: ...
+    def lock_workflow(self, project_id: str, workflow_id: str) -> model.Workflow | None:
+        """As find_workflow, and nobody else changes this workflow until the transaction ends."""
+
+    def insert_workflow(self, workflow: model.Workflow) -> bool:
+        """False if the id is in use, in this project or another."""
+
+    def save_workflow(self, workflow: model.Workflow) -> None: ...
+    def delete_workflow(self, workflow_id: str) -> None:
+        """Remove the workflow with its tasks, attempts, events and logs."""
+
+    def list_workflows(
+        self, project_id: str, filters: Mapping[str, str], marker: str | None, limit: int
+    ) -> list[model.Workflow]: ...
+    def count_tasks(self, workflow_id: str) -> dict[str, int]:
+        """Number of tasks by state."""
+
+    # -- tasks
+    def find_task(self, project_id: str, task_id: str) -> model.Task | None: ...
+    def find_task_any_project(self, task_id: str) -> model.Task | None:
+        """For the agent side alone, which proves its right by lease, attempt and claim."""
+
+    def list_tasks(
+        self, workflow_id: str, *, state: str | None = None, marker: str | None = None, limit: int | None = None
+    ) -> list[model.Task]: ...
+    def find_names(self, workflow_id: str, names: Iterable[str]) -> list[model.Task]:
+        """The tasks that hold one of the names now, or whose fan-out base is one of them."""
+
+    def insert_tasks(self, tasks: Sequence[model.Task], definitions: Mapping[str, Json]) -> None:
+        """Add the tasks; ``definitions`` by digest, those already stored are shared."""
+
+    def save_task(self, before: model.Task, after: model.Task) -> bool:
+        """Compare-and-set on (id, state, attempt, claim): False if somebody else moved the task."""
+
+    def insert_requirements(self, workflow_id: str, edges: Iterable[tuple[str, str]]) -> None:
+        """Edges as (task, what it requires)."""
+
+    def has_unfinished(self, workflow_id: str) -> bool: ...
+    def has_attached(self, workflow_id: str) -> bool:
+        """Whether a task of the workflow still has its owner."""
+
+    def list_requirements(self, workflow_id: str) -> list[tuple[str, str]]: ...
+    def requirements_of(self, task_id: str) -> list[model.Task]: ...
+    def dependants_of(self, task_id: str) -> list[model.Task]: ...
+    def next_task_seq(self, workflow_id: str) -> int: ...
+    def get_definition(self, project_id: str, definition_id: str) -> dict[str, Any]: ...
+    def find_ready(self, project_id: str, route: str, limit: int, offset: int) -> list[model.Task]:
+        """Ready tasks of active workflows by priority then age; locked against other claims where the database can."""
+
+    def list_due(self, limit: int) -> list[model.Task]:
+        """Tasks of every project whose ``due_at`` has come."""
+
+    def key_in_use(self, project_id: str, concurrency_key: str) -> bool:
+        """Whether an agent holds a task with this concurrency key."""
+
+    # -- attempts
+    def insert_attempt(self, attempt: model.Attempt) -> None: ...
+    def save_attempt(self, attempt: model.Attempt) -> None: ...
+    def find_attempt(self, task_id: str, attempt: int) -> model.Attempt | None: ...
+    def find_claim(self, agent_id: str, claim_id: str) -> model.Attempt | None: ...
+    def list_attempts(self, task_id: str) -> list[model.Attempt]: ...
+    def last_attempts(self, tasks: Sequence[model.Task]) -> dict[str, model.Attempt]:
+        """By task id, the attempt the task stands at, with its outputs."""
+
+    # -- agents
+    def find_agent(self, agent_id: str) -> model.Agent | None: ...
+    def lock_agent(self, agent_id: str) -> model.Agent | None: ...
+    def insert_agent(self, agent: model.Agent) -> bool:
+        """False if the id is in use, in this project or another."""
+
+    def save_agent(self, agent: model.Agent) -> None: ...
+    def save_last_seen(self, times: Mapping[str, float]) -> None:
+        """By agent id, when it was last heard of."""
+
+    def list_agents(
+        self, project_id: str | None, filters: Mapping[str, Any], marker: str | None, limit: int
+    ) -> list[model.Agent]: ...
+    def held_tasks(self, agent_id: str) -> list[model.Task]:
+        """The tasks this agent holds a lease of."""
+
+    def insert_agent_event(self, agent: model.Agent, type_: str, body: Mapping[str, Json]) -> None: ...
+    def list_agent_events(self, agent_id: str, after: int, limit: int) -> list[dict[str, Any]]: ...
+
+    # -- events and logs
+    def add_event(self, workflow_id: str, type_: str, task: model.Task | None, body: Mapping[str, Json]) -> None:
+        """Append to the workflow's history; numbered without gaps when the transaction ends."""
+
+    def forget_events(self, workflow_id: str) -> None:
+        """Drop the events this transaction has added: the workflow goes away."""
+
+    def list_events(self, workflow_id: str, after: int, limit: int) -> list[model.Event]: ...
+    def insert_log(self, task_id: str, attempt: int, n: int, stream: str, text: str) -> None: ...
+    def list_log(self, task_id: str, attempt: int, after: int) -> list[dict[str, Any]]: ...
+
+    # -- wake-ups
+    def wake(self, key: str) -> None:
+        """Tell whoever waits for ``key``, on any replica, once this transaction is committed. A hint only."""
+
+
+Json = model.Json
+
+
+class Store(Protocol):
+    """Where the truth is kept."""
+
+    async def write(self, fn: Callable[[Tx], T]) -> T: ...
+    async def read(self, fn: Callable[[Tx], T]) -> T: ...
+    async def start(self, wake: Callable[[Iterable[str]], None]) -> None:
+        """Begin work; ``wake`` is called in the event loop with the keys of committed transactions."""
+
+    async def close(self) -> None: ...

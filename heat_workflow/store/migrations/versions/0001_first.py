@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The first schema."""
+
+from alembic import op
+
+from heat_workflow.store import tables
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    tables.metadata.create_all(op.get_bind())

@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Opening: the store for a database URL."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from heat_workflow import errors
+from heat_workflow.store import Store, schema
+from heat_workflow.store.sqlite import SqliteStore
+
+
+def open_store(url: str) -> Store:
+    """The store at ``url``. An SQLite file is brought to the newest schema; a server is the operator's to upgrade."""
+    backend = sa.make_url(url).get_backend_name()
+    if backend == "sqlite":
+        schema.sync(url)
+        return SqliteStore(url)
+    raise errors.Invalid(f"[database] connection: {backend} is not supported; use sqlite:///PATH")

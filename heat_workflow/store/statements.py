@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Statements: every fixed SQL statement of the store, built once and compiled once per database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import bindparam as p
+
+from heat_workflow import model
+from heat_workflow.store import tables as t
+
+_UNFINISHED = [state.value for state in model.UNFINISHED]
+_HELD = [state.value for state in model.HELD]
+
+
+def _literals(column: sa.Column[Any], values: list[str]) -> sa.ColumnElement[bool]:
+    """``column IN (...)`` with the words written out: fixed words of ours, so the statement stays the same text."""
+    return sa.or_(*(column == sa.literal_column(f"'{value}'") for value in sorted(values)))
+
+
+def _set(table: sa.Table, *names: str) -> dict[str, Any]:
+    return {name: p(f"new_{name}") for name in names}
+
+
+FIND_WORKFLOW = sa.select(t.workflow).where(t.workflow.c.id == p("id"), t.workflow.c.project_id == p("project_id"))
+LOCK_WORKFLOW = FIND_WORKFLOW.with_for_update()
+SAVE_WORKFLOW = (
+    sa.update(t.workflow)
+    .where(t.workflow.c.id == p("key"))
+    .values(_set(t.workflow, "name", "tags", "state", "finished_at"))
+)
+COUNT_TASKS = (
+    sa.select(t.task.c.state, sa.func.count()).where(t.task.c.workflow_id == p("workflow_id")).group_by(t.task.c.state)
+)
+HAS_UNFINISHED: sa.Select[Any] = (
+    sa.select(sa.literal_column("1"))
+    .where(t.task.c.workflow_id == p("workflow_id"), _literals(t.task.c.state, _UNFINISHED))
+    .limit(1)
+)
+
+HAS_ATTACHED: sa.Select[Any] = (
+    sa.select(sa.literal_column("1"))
+    .where(t.task.c.workflow_id == p("workflow_id"), t.task.c.detached == sa.literal_column("0"))
+    .limit(1)
+)
+
+FIND_TASK = sa.select(t.task).where(t.task.c.id == p("id"))
+LIST_TASKS = sa.select(t.task).where(t.task.c.workflow_id == p("workflow_id")).order_by(t.task.c.seq)
+NEXT_TASK_SEQ = sa.select(sa.func.max(t.task.c.seq)).where(t.task.c.workflow_id == p("workflow_id"))
+INSERT_TASK = sa.insert(t.task)
+MUTABLE = (
+    "holds_name",
+    "state",
+    "status_reason",
+    "pending",
+    "attempt",
+    "attempts_left",
+    "claim_id",
+    "agent_id",
+    "detached",
+    "confirmed",
+    "ready_at",
+    "started_at",
+    "finished_at",
+    "not_before",
+    "lease_until",
+    "cancel_until",
+    "due_at",
+)
+SAVE_TASK = (
+    sa.update(t.task)
+    .where(
+        t.task.c.id == p("key"),
+        t.task.c.state == p("old_state"),
+        t.task.c.attempt == p("old_attempt"),
+        t.task.c.pending == p("old_pending"),
+    )
+    .values(_set(t.task, *MUTABLE))
+)
+REQUIREMENTS_OF = (
+    sa.select(t.task)
+    .join(t.requirement, t.requirement.c.requires_id == t.task.c.id)
+    .where(t.requirement.c.task_id == p("task_id"))
+    .order_by(t.task.c.seq)
+)
+DEPENDANTS_OF = (
+    sa.select(t.task)
+    .join(t.requirement, t.requirement.c.task_id == t.task.c.id)
+    .where(t.requirement.c.requires_id == p("requires_id"))
+    .order_by(t.task.c.seq)
+)
+INSERT_REQUIREMENT = sa.insert(t.requirement)
+LIST_REQUIREMENTS = (
+    sa.select(t.requirement.c.task_id, t.requirement.c.requires_id)
+    .where(t.requirement.c.workflow_id == p("workflow_id"))
+    .order_by(t.requirement.c.task_id, t.requirement.c.requires_id)
+)
+GET_DEFINITION = sa.select(t.definition.c.body).where(
+    t.definition.c.project_id == p("project_id"), t.definition.c.id == p("id")
+)
+FIND_READY = (
+    sa.select(t.task)
+    .join(t.workflow, t.workflow.c.id == t.task.c.workflow_id)
+    .where(
+        t.task.c.project_id == p("project_id"),
+        t.task.c.route == p("route"),
+        t.task.c.state == sa.literal_column(f"'{model.TaskState.READY.value}'"),
+        _literals(t.workflow.c.state, [model.WorkflowState.ACTIVE.value, model.WorkflowState.UNDOING.value]),
+    )
+    .order_by(t.task.c.rank, t.task.c.ready_at)
+    .limit(p("most", type_=sa.Integer))
+    .offset(p("skip", type_=sa.Integer))
+)
+LOCK_READY = FIND_READY.with_for_update(of=t.task, skip_locked=True)
+LIST_DUE = (
+    sa.select(t.task).where(t.task.c.due_at <= p("now")).order_by(t.task.c.due_at).limit(p("most", type_=sa.Integer))
+)
+KEY_IN_USE: sa.Select[Any] = (
+    sa.select(sa.literal_column("1"))
+    .where(
+        t.task.c.project_id == p("project_id"),
+        t.task.c.concurrency_key == p("concurrency_key"),
+        _literals(t.task.c.state, _HELD),
+    )
+    .limit(1)
+)
+HELD_TASKS = sa.select(t.task).where(t.task.c.agent_id == p("agent_id"), _literals(t.task.c.state, _HELD))
+
+INSERT_ATTEMPT = sa.insert(t.attempt)
+SAVE_ATTEMPT = (
+    sa.update(t.attempt)
+    .where(t.attempt.c.task_id == p("key"), t.attempt.c.attempt == p("number"))
+    .values(
+        _set(
+            t.attempt,
+            "finished_at",
+            "result",
+            "reason",
+            "digest",
+            "deploy_status_code",
+            "deploy_stdout",
+            "deploy_stderr",
+            "outputs",
+        )
+    )
+)
+FIND_ATTEMPT = sa.select(t.attempt).where(t.attempt.c.task_id == p("task_id"), t.attempt.c.attempt == p("attempt"))
+FIND_CLAIM = sa.select(t.attempt).where(t.attempt.c.agent_id == p("agent_id"), t.attempt.c.claim_id == p("claim_id"))
+LIST_ATTEMPTS = sa.select(t.attempt).where(t.attempt.c.task_id == p("task_id")).order_by(t.attempt.c.attempt)
+
+FIND_AGENT = sa.select(t.agent).where(t.agent.c.id == p("id"))
+LOCK_AGENT = FIND_AGENT.with_for_update()
+SAVE_AGENT = (
+    sa.update(t.agent)
+    .where(t.agent.c.id == p("key"))
+    .values(_set(t.agent, *(column.name for column in t.agent.columns if column.name not in ("id", "project_id"))))
+)
+SAVE_LAST_SEEN = sa.update(t.agent).where(t.agent.c.id == p("key")).values(_set(t.agent, "last_seen_at"))
+INSERT_AGENT_EVENT = sa.insert(t.agent_event).values(
+    {name: p(name) for name in ("agent_id", "project_id", "at", "type", "body")}
+)
+LIST_AGENT_EVENTS = (
+    sa.select(t.agent_event)
+    .where(t.agent_event.c.agent_id == p("agent_id"), t.agent_event.c.id > p("after"))
+    .order_by(t.agent_event.c.id)
+    .limit(p("most", type_=sa.Integer))
+)
+
+BUMP_EVENT_SEQ = (
+    sa.update(t.workflow)
+    .where(t.workflow.c.id == p("key"))
+    .values(event_seq=t.workflow.c.event_seq + p("count", type_=sa.BigInteger))
+)
+GET_EVENT_SEQ = sa.select(t.workflow.c.event_seq).where(t.workflow.c.id == p("id"))
+INSERT_EVENT = sa.insert(t.event)
+LIST_EVENTS = (
+    sa.select(t.event)
+    .where(t.event.c.workflow_id == p("workflow_id"), t.event.c.seq > p("after"))
+    .order_by(t.event.c.seq)
+    .limit(p("most", type_=sa.Integer))
+)
+INSERT_LOG = sa.insert(t.log_chunk)
+LIST_LOG = (
+    sa.select(t.log_chunk.c.n, t.log_chunk.c.stream, t.log_chunk.c.text)
+    .where(t.log_chunk.c.task_id == p("task_id"), t.log_chunk.c.attempt == p("attempt"), t.log_chunk.c.n > p("after"))
+    .order_by(t.log_chunk.c.n)
+)
+
+
+class Prepared:
+    """Runs statements of this module as text compiled once, a tenth of the time of looking them up at each call."""
+
+    def __init__(self, dialect: sa.Dialect) -> None:
+        self._dialect = dialect
+        self._compiled: dict[int, tuple[str, list[str] | None, dict[str, Any]]] = {}
+
+    def __call__(self, connection: sa.Connection, statement: Any, params: Mapping[str, Any]) -> sa.CursorResult[Any]:
+        text, positions, constants = self._compiled.get(id(statement)) or self._compile(statement)
+        values = {**constants, **params}
+        if positions is None:
+            return connection.exec_driver_sql(text, values)
+        return connection.exec_driver_sql(text, tuple(values[name] for name in positions))
+
+    def _compile(self, statement: Any) -> tuple[str, list[str] | None, dict[str, Any]]:
+        """The text, the order of its parameters where they have no names, and the values fixed in the statement."""
+        compiled = statement.compile(dialect=self._dialect)
+        positions = compiled.positiontup if compiled.positional else None
+        constants = {name: value for name, value in compiled.params.items() if value is not None}
+        entry = self._compiled[id(statement)] = (str(compiled), positions, constants)
+        return entry

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables: the rows that are the only truth.
+
+Columns are plain (text, integer, float): JSON is text we write and read ourselves, so that every database gives the
+same bytes back. Times are seconds since the epoch by the database's clock.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+
+metadata = sa.MetaData()
+
+_UUID = sa.String(36)
+_WORD = sa.String(32)
+_HASH = sa.String(64)
+_NAME = sa.String(512)  # `<task>/<server>`: two names of 255 and a slash
+_TIME: sa.Double[float] = sa.Double()
+_TEXT = sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
+# Names compare byte for byte everywhere; MariaDB's default collation would take `A` and `a` for one.
+_EXACT = _NAME.with_variant(mysql.VARCHAR(512, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
+_ROUTE = sa.String(400).with_variant(mysql.VARCHAR(400, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
+
+workflow = sa.Table(
+    "workflow",
+    metadata,
+    sa.Column("id", _UUID, primary_key=True),
+    sa.Column("project_id", _HASH, nullable=False),
+    sa.Column("name", _EXACT, nullable=False),
+    sa.Column("tags", _TEXT, nullable=False),
+    sa.Column("state", _WORD, nullable=False),
+    sa.Column("sealed", sa.Integer, nullable=False),
+    sa.Column("on_failure", _WORD, nullable=False),
+    sa.Column("fingerprint", _HASH, nullable=False),
+    sa.Column("event_seq", sa.BigInteger, nullable=False),
+    sa.Column("created_at", _TIME, nullable=False),
+    sa.Column("finished_at", _TIME),
+    sa.Index("workflow_by_project", "project_id", "created_at", "id"),
+)
+
+definition = sa.Table(
+    "definition",
+    metadata,
+    sa.Column("project_id", _HASH, primary_key=True),
+    sa.Column("id", _HASH, primary_key=True),
+    sa.Column("body", _TEXT, nullable=False),
+)
+
+task = sa.Table(
+    "task",
+    metadata,
+    sa.Column("id", _UUID, primary_key=True),
+    sa.Column("project_id", _HASH, nullable=False),
+    sa.Column("workflow_id", _UUID, nullable=False),
+    sa.Column("seq", sa.BigInteger, nullable=False),
+    sa.Column("name", _EXACT, nullable=False),
+    sa.Column("fanout", _EXACT),
+    sa.Column("holds_name", sa.Integer, nullable=False),
+    sa.Column("definition_id", _HASH, nullable=False),
+    sa.Column("spec", _TEXT, nullable=False),
+    sa.Column("capabilities", _TEXT, nullable=False),
+    sa.Column("route", _ROUTE, nullable=False),
+    sa.Column("action", _NAME, nullable=False),
+    sa.Column("rank", sa.Integer, nullable=False),  # the priority negated: the index serves in ascending order
+    sa.Column("fingerprint", _HASH, nullable=False),
+    sa.Column("state", _WORD, nullable=False),
+    sa.Column("status_reason", _TEXT, nullable=False),
+    sa.Column("pending", sa.Integer, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("attempts_left", sa.Integer, nullable=False),
+    sa.Column("claim_id", _UUID),
+    sa.Column("agent_id", _UUID),
+    sa.Column("detached", sa.Integer, nullable=False),
+    sa.Column("confirmed", sa.Integer),
+    sa.Column("undo_of", _UUID),
+    sa.Column("concurrency_key", _EXACT),
+    sa.Column("created_at", _TIME, nullable=False),
+    sa.Column("ready_at", _TIME),
+    sa.Column("started_at", _TIME),
+    sa.Column("finished_at", _TIME),
+    sa.Column("not_before", _TIME),
+    sa.Column("lease_until", _TIME),
+    sa.Column("cancel_until", _TIME),
+    sa.Column("deadline_at", _TIME),
+    sa.Column("due_at", _TIME),
+    sa.Index("task_by_workflow", "workflow_id", "seq"),
+    sa.Index("task_by_state", "workflow_id", "state"),
+    sa.Index("task_ready", "project_id", "route", "state", "rank", "ready_at"),
+    sa.Index("task_due", "due_at"),
+    sa.Index("task_by_agent", "agent_id", "state"),
+)
+
+requirement = sa.Table(
+    "requirement",
+    metadata,
+    sa.Column("task_id", _UUID, primary_key=True),
+    sa.Column("requires_id", _UUID, primary_key=True),
+    sa.Column("workflow_id", _UUID, nullable=False),
+    sa.Index("requirement_reverse", "requires_id"),
+    sa.Index("requirement_by_workflow", "workflow_id"),
+)
+
+attempt = sa.Table(
+    "attempt",
+    metadata,
+    sa.Column("task_id", _UUID, primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("agent_id", _UUID, nullable=False),
+    sa.Column("claim_id", _UUID, nullable=False),
+    sa.Column("claimed_at", _TIME, nullable=False),
+    sa.Column("finished_at", _TIME),
+    sa.Column("result", _WORD),
+    sa.Column("reason", _TEXT, nullable=False),
+    sa.Column("digest", _HASH),
+    sa.Column("deploy_status_code", sa.BigInteger),
+    sa.Column("deploy_stdout", _TEXT, nullable=False),
+    sa.Column("deploy_stderr", _TEXT, nullable=False),
+    sa.Column("outputs", _TEXT, nullable=False),
+    sa.Index("attempt_by_claim", "agent_id", "claim_id"),
+)
+
+event = sa.Table(
+    "event",
+    metadata,
+    sa.Column("workflow_id", _UUID, primary_key=True),
+    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("at", _TIME, nullable=False),
+    sa.Column("type", _WORD, nullable=False),
+    sa.Column("task_id", _UUID),
+    sa.Column("body", _TEXT, nullable=False),
+)
+
+agent = sa.Table(
+    "agent",
+    metadata,
+    sa.Column("id", _UUID, primary_key=True),
+    sa.Column("project_id", _HASH, nullable=False),
+    sa.Column("name", _EXACT, nullable=False),
+    sa.Column("server", _ROUTE),
+    sa.Column("capabilities", _TEXT, nullable=False),
+    sa.Column("heat", _TEXT),
+    sa.Column("state", _WORD, nullable=False),
+    sa.Column("draining", sa.Integer, nullable=False),
+    sa.Column("fingerprint", _HASH, nullable=False),
+    sa.Column("join_hash", _HASH),
+    sa.Column("join_expires_at", _TIME),
+    sa.Column("join_used_at", _TIME),
+    sa.Column("join_used_by", _HASH),
+    sa.Column("cred_hash", _HASH),
+    sa.Column("cred_gen", sa.Integer, nullable=False),
+    sa.Column("cred_made_at", _TIME),
+    sa.Column("next_hash", _HASH),
+    sa.Column("prev_hash", _HASH),
+    sa.Column("prev_until", _TIME),
+    sa.Column("nonce", sa.String(128)),
+    sa.Column("nonce_seen_at", _TIME),
+    sa.Column("hw_uuid", sa.String(64)),
+    sa.Column("version", sa.String(64)),
+    sa.Column("inventory", _TEXT, nullable=False),
+    sa.Column("created_at", _TIME, nullable=False),
+    sa.Column("last_seen_at", _TIME),
+    sa.Column("revoked_at", _TIME),
+    sa.Index("agent_by_project", "project_id", "created_at", "id"),
+    sa.Index("agent_by_server", "project_id", "server"),
+)
+
+agent_event = sa.Table(
+    "agent_event",
+    metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("agent_id", _UUID, nullable=False),
+    sa.Column("project_id", _HASH, nullable=False),
+    sa.Column("at", _TIME, nullable=False),
+    sa.Column("type", _WORD, nullable=False),
+    sa.Column("body", _TEXT, nullable=False),
+    sa.Index("agent_event_by_agent", "agent_id", "id"),
+)
+
+log_chunk = sa.Table(
+    "log_chunk",
+    metadata,
+    sa.Column("task_id", _UUID, primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("n", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("stream", _WORD, nullable=False),
+    sa.Column("text", _TEXT, nullable=False),
+)

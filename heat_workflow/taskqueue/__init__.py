@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Task queue: what can happen to tasks, workflows and agents, one transaction each.
+
+The use cases are functions of a transaction; ``TaskQueue`` runs them on the store and holds the waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec, TypeVar
+
+from heat_workflow.store import Store, Tx
+from heat_workflow.wakeup import Wakeups
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class TaskQueue:
+    """Runs use cases, each in one durable transaction, and waits for news between them."""
+
+    def __init__(self, store: Store, wakeups: Wakeups) -> None:
+        self._store = store
+        self._wakeups = wakeups
+
+        self.closed = False
+
+    async def start(self) -> None:
+        await self._store.start(self._wakeups.publish)
+
+    async def close(self) -> None:
+        self.closed = True
+        self._wakeups.close()
+        await self._store.close()
+
+    async def write(self, use_case: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The use case's result, after its commit is durable."""
+        return await self._store.write(lambda tx: use_case(tx, *args, **kwargs))
+
+    async def read(self, use_case: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._store.read(lambda tx: use_case(tx, *args, **kwargs))
+
+    async def wait_until(
+        self,
+        done: Callable[[T], bool],
+        keys: list[str],
+        seconds: float,
+        use_case: Callable[Concatenate[Tx, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Read until ``done`` or the time is over; the last thing read.
+
+        The keys are watched before the first read, so that no change falls between reading and waiting.
+        """
+        with self._wakeups.watch(keys) as news:
+            deadline = news.now() + seconds
+            while True:
+                seen = await self.read(use_case, *args, **kwargs)
+                left = deadline - news.now()
+                if done(seen) or left <= 0 or news.closed:
+                    return seen
+                await news.wait(left)

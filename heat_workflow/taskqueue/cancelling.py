@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cancelling: no later claim at once, a running hook ended at its agent's next contact (G8)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from heat_workflow import errors, model
+from heat_workflow.model import Task, Workflow
+from heat_workflow.store import Tx
+from heat_workflow.taskqueue import settling
+
+
+def get_task(tx: Tx, project_id: str, workflow_id: str, task_id: str) -> Task:
+    """The task, else NotFound: unknown and foreign look the same (R3)."""
+    task = tx.find_task(project_id, task_id)
+    if task is None or task.workflow_id != workflow_id:
+        raise errors.NotFound(f"task {task_id} is not known in workflow {workflow_id}", code="task-not-found")
+    return task
+
+
+def cancel_task(tx: Tx, project_id: str, workflow_id: str, task_id: str, reason: str = "cancelled") -> Task:
+    """The task after the cancel: ``cancelled``, ``cancelling`` while its agent is told, or finished as it was."""
+    tx.lock_workflow(project_id, workflow_id)
+    task = get_task(tx, project_id, workflow_id, task_id)
+    after = model.cancel_requested(task, tx.now, reason)
+    return task if after is task else settling.move(tx, task, after)
+
+
+def detach_task(tx: Tx, project_id: str, workflow_id: str, task_id: str) -> None:
+    """Cancel the task and give it up: it stays as history. The last one to go closes an open workflow."""
+    task = cancel_task(tx, project_id, workflow_id, task_id, "its owner deleted it")
+    if not task.detached:
+        settling.move(tx, task, dataclasses.replace(task, detached=True))
+    workflow = tx.find_workflow(project_id, workflow_id)
+    if workflow is None or workflow.sealed or workflow.state in model.WORKFLOW_FINISHED:
+        return
+    if not tx.has_attached(workflow_id):
+        settling.end_workflow(tx, workflow, model.WorkflowState.CLOSED)
+
+
+def cancel_all(tx: Tx, workflow: Workflow, reason: str) -> None:
+    """Cancel every unfinished task of a locked workflow, those that others wait for last: none is skipped instead."""
+    unfinished = [task for task in tx.list_tasks(workflow.id) if not task.finished]
+    for task in reversed(unfinished):
+        after = model.cancel_requested(task, tx.now, reason)
+        if after is not task:
+            settling.move(tx, task, after)

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Claiming: an agent takes the task its capabilities entitle it to, one lease at a time (G3)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from heat_workflow import errors, model
+from heat_workflow.model import Agent, AgentState, Json, Task
+from heat_workflow.store import Tx
+from heat_workflow.taskqueue import adding, settling
+
+_PAGE = 20  # candidates looked at together; nearly always the first one fits
+
+
+@dataclasses.dataclass(frozen=True)
+class Claimed:
+    """A task as its lease holder gets it: with its definition and its inputs resolved."""
+
+    task: Task
+    definition: Mapping[str, Any]
+    input_values: Mapping[str, Json]
+    deadline_in: float | None  # seconds left by our clock: the guest's decides nothing
+
+
+def routes_of(agent: Agent) -> list[str]:
+    """Where this agent looks for work: under each capability, and where none is asked for."""
+    return [*agent.capabilities, ""]
+
+
+def has_work(tx: Tx, agent_id: str, claim_id: str) -> bool:
+    """Whether a claim would give something or say something. Reads only, so that an idle poll costs no write."""
+    agent = tx.find_agent(agent_id)
+    if agent is None or agent.state is AgentState.REVOKED:
+        return True
+    if tx.find_claim(agent.id, claim_id) is not None:
+        return True
+    return _may_take(agent) and next(_candidates(tx, agent), None) is not None
+
+
+def claim(tx: Tx, agent_id: str, claim_id: str) -> Claimed | None:
+    """The next task for the agent, None if there is none for it now.
+
+    Repeated with the same ``claim_id`` it returns the same task and attempt, so a lost answer costs nothing; Conflict
+    once that attempt is over.
+    """
+    agent = tx.find_agent(agent_id)
+    if agent is None or agent.state is AgentState.REVOKED:
+        raise errors.Gone(f"agent {agent_id} was revoked", code="revoked")
+    again = tx.find_claim(agent.id, claim_id)
+    if again is not None:
+        return _same_again(tx, again)
+    if not _may_take(agent):
+        return None
+    for task in _candidates(tx, agent):
+        after = model.claimed(task, agent.id, model.ClaimId(claim_id), tx.now)
+        if not tx.save_task(task, after):
+            continue
+        tx.insert_attempt(_attempt(after, tx.now))
+        settling.announce(tx, after)
+        return _delivery(tx, after)
+    return None
+
+
+def _may_take(agent: Agent) -> bool:
+    return agent.state is AgentState.ACTIVE and not agent.draining
+
+
+def _same_again(tx: Tx, attempt: model.Attempt) -> Claimed:
+    task = tx.find_task_any_project(attempt.task_id)
+    if task is None or task.claim_id != attempt.claim_id or task.state not in model.HELD:
+        raise errors.Conflict(f"claim {attempt.claim_id} is over; claim with a new claim_id", code="claim-over")
+    return _delivery(tx, task)
+
+
+def _candidates(tx: Tx, agent: Agent) -> Iterator[Task]:
+    """Ready tasks the agent may take, the most urgent of each page first."""
+    granted = set(agent.capabilities)
+    offset = 0
+    while True:
+        pages = [tx.find_ready(agent.project_id, route, _PAGE, offset) for route in routes_of(agent)]
+        for task in sorted((t for page in pages for t in page), key=lambda t: (-t.priority, t.ready_at or 0, t.seq)):
+            if granted.issuperset(task.capabilities) and _key_free(tx, task):
+                yield task
+        if all(len(page) < _PAGE for page in pages):
+            return
+        offset += _PAGE
+
+
+def _key_free(tx: Tx, task: Task) -> bool:
+    return task.concurrency_key is None or not tx.key_in_use(task.project_id, task.concurrency_key)
+
+
+def _attempt(task: Task, now: float) -> model.Attempt:
+    assert task.agent_id is not None
+    assert task.claim_id is not None
+    return model.Attempt(
+        task_id=task.id,
+        attempt=task.attempt,
+        agent_id=task.agent_id,
+        claim_id=task.claim_id,
+        claimed_at=now,
+        finished_at=None,
+        result=None,
+        reason="",
+        digest=None,
+        deploy_status_code=None,
+        deploy_stdout="",
+        deploy_stderr="",
+        outputs={},
+    )
+
+
+def _delivery(tx: Tx, task: Task) -> Claimed:
+    left = None if task.deadline_at is None else max(task.deadline_at - tx.now, 0.0)
+    return Claimed(task, tx.get_definition(task.project_id, task.definition_id), resolved_inputs(tx, task), left)
+
+
+def resolved_inputs(tx: Tx, task: Task) -> dict[str, Json]:
+    """The input values, each ``get_output`` replaced by the value its source task reported.
+
+    A source that is a fan-out gives a map by server name; an output that was not set is null. Values are copied as
+    JSON, never evaluated (R5).
+    """
+    values = task.spec.get("input_values")
+    inputs: dict[str, Json] = dict(values) if isinstance(values, dict) else {}
+    late = adding.late_inputs(task.spec)
+    if not late:
+        return inputs
+    required = tx.requirements_of(task.id)
+    attempts = tx.last_attempts(required)
+    for name, (source, output) in late.items():
+        inputs[name] = _late_value(required, attempts, source, output)
+    return inputs
+
+
+def _late_value(required: list[Task], attempts: Mapping[str, model.Attempt], source: str, output: str) -> Json:
+    def value(task: Task) -> Json:
+        attempt = attempts.get(task.id)
+        return None if attempt is None else attempt.outputs.get(output)
+
+    members = [task for task in required if task.fanout == source]
+    if members:
+        return {task.name.removeprefix(f"{source}/"): value(task) for task in members}
+    return next((value(task) for task in required if source in (task.name, task.id)), None)

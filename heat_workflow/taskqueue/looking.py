@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Looking: tasks with what belongs to them, and in words what holds those that do not run."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from heat_workflow import model
+from heat_workflow.model import Agent, AgentState, Task, TaskState, WorkflowState
+from heat_workflow.store import Tx
+from heat_workflow.taskqueue import cancelling, workflows
+
+
+@dataclasses.dataclass(frozen=True)
+class Details:
+    """A task with its definition, its present attempt and what it waits for."""
+
+    task: Task
+    definition: Mapping[str, Any] | None
+    attempt: model.Attempt | None
+    waiting_for: str | None
+
+
+def task_details(tx: Tx, project_id: str, workflow_id: str, task_id: str) -> Details:
+    """One task with everything; NotFound if the workflow has no such task."""
+    task = cancelling.get_task(tx, project_id, workflow_id, task_id)
+    return details_of(tx, [task], definitions=True)[0]
+
+
+def list_details(
+    tx: Tx, project_id: str, workflow_id: str, state: str | None, marker: str | None, limit: int
+) -> list[Details]:
+    """A page of a workflow's tasks in the order they were added, without their definitions."""
+    workflows.get_workflow(tx, project_id, workflow_id)
+    return details_of(tx, tx.list_tasks(workflow_id, state=state, marker=marker, limit=limit), definitions=False)
+
+
+def details_of(tx: Tx, tasks: Sequence[Task], *, definitions: bool) -> list[Details]:
+    attempts = tx.last_attempts(tasks)
+    return [
+        Details(
+            task,
+            tx.get_definition(task.project_id, task.definition_id) if definitions else None,
+            attempts.get(task.id),
+            waiting_for(tx, task),
+        )
+        for task in tasks
+    ]
+
+
+def waiting_for(tx: Tx, task: Task) -> str | None:
+    """What holds a task that is not running, for a person who wonders; None if nothing does."""
+    if task.state is TaskState.WAITING:
+        return _waiting(tx, task)
+    if task.state is TaskState.READY:
+        return _ready(tx, task)
+    if task.state in (TaskState.STALLED, TaskState.CANCELLING):
+        agent = tx.find_agent(task.agent_id or "")
+        word = "to come back" if task.state is TaskState.STALLED else "to confirm the cancel"
+        return f"agent {_named(agent)} {word}; {_contact(tx, agent)}"
+    return None
+
+
+def _waiting(tx: Tx, task: Task) -> str:
+    unfinished = [other for other in tx.requirements_of(task.id) if other.state is not TaskState.SUCCEEDED]
+    if unfinished:
+        shown = ", ".join(f"{other.name} ({other.state.value})" for other in unfinished[:5])
+        more = f" and {len(unfinished) - 5} more" if len(unfinished) > 5 else ""
+        return f"task {shown}{more}"
+    if task.not_before is not None:
+        return f"the delay before attempt {task.attempt + 1}, until {_when(task.not_before)}"
+    return "its turn"
+
+
+def _ready(tx: Tx, task: Task) -> str:
+    workflow = tx.find_workflow(task.project_id, task.workflow_id)
+    if workflow is not None and workflow.state is WorkflowState.PAUSED:
+        return f"workflow {workflow.id} to be resumed: it is paused"
+    if task.concurrency_key is not None and tx.key_in_use(task.project_id, task.concurrency_key):
+        return f"the lock {task.concurrency_key}: another task with this concurrency_key is running"
+    wanted = ", ".join(task.capabilities) or "any"
+    able = [
+        agent
+        for agent in tx.list_agents(task.project_id, {}, None, 1000)
+        if agent.state is not AgentState.REVOKED and set(task.capabilities) <= set(agent.capabilities)
+    ]
+    if not able:
+        return f"capability {wanted}: no agent of this project has it"
+    best = max(able, key=lambda agent: (agent.state is AgentState.ACTIVE, agent.last_seen_at or 0))
+    return f"agent {_named(best)} (capability {wanted}); {_contact(tx, best)}"
+
+
+def _named(agent: Agent | None) -> str:
+    return "unknown" if agent is None else f"{agent.name} {agent.id}"
+
+
+def _contact(tx: Tx, agent: Agent | None) -> str:
+    """When the agent was last heard of, or why it cannot be heard of at all."""
+    if agent is None:
+        return "it was deleted"
+    if agent.state is AgentState.PENDING and agent.join_expires_at is not None:
+        verb = "expired" if agent.join_expires_at <= tx.now else "expires"
+        return f"never enrolled, its join token {verb} at {_when(agent.join_expires_at)}"
+    if agent.state is AgentState.SUSPECT:
+        return "it is suspect: its identity was used twice; rejoin it"
+    if agent.draining:
+        return "it is draining"
+    if agent.last_seen_at is None:
+        return "never seen"
+    return f"last seen {_when(agent.last_seen_at)}, {max(tx.now - agent.last_seen_at, 0):.0f} s ago"
+
+
+def _when(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Polling: how a claim waits for work without holding anything, one waiting poll per agent."""
+
+from __future__ import annotations
+
+import asyncio
+
+from heat_workflow import errors, model
+from heat_workflow.store import Tx
+from heat_workflow.taskqueue import TaskQueue, claiming, settling
+from heat_workflow.taskqueue.claiming import Claimed
+from heat_workflow.wakeup import News, Wakeups
+
+_FLUSH_EVERY = 5.0  # seconds between writes of when agents were last seen
+
+
+class Polls:
+    """The waiting polls of this process, and when each agent was last heard of."""
+
+    def __init__(self, queue: TaskQueue, wakeups: Wakeups) -> None:
+        self._queue = queue
+        self._wakeups = wakeups
+        self._waiting: dict[str, News] = {}
+        self._seen: dict[str, float] = {}
+
+    def saw(self, agent_id: str) -> None:
+        """Note that the agent was heard of just now; written down a little later."""
+        self._seen[agent_id] = asyncio.get_running_loop().time()
+
+    async def claim(self, agent: model.Agent, claim_id: str, seconds: float) -> Claimed | None:
+        """The next task for the agent, waiting for one up to ``seconds``; a newer claim of the agent ends the wait."""
+        self.saw(agent.id)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        keys = [f"agent:{agent.id}", *(settling.route_key(agent.project_id, r) for r in claiming.routes_of(agent))]
+        with self._wakeups.watch(keys) as news:
+            self._take_place(agent.id, news)
+            try:
+                return await self._wait(agent, claim_id, news, deadline)
+            finally:
+                if self._waiting.get(agent.id) is news:
+                    del self._waiting[agent.id]
+
+    async def _wait(self, agent: model.Agent, claim_id: str, news: News, deadline: float) -> Claimed | None:
+        loop = asyncio.get_running_loop()
+        while True:
+            if await self._queue.read(claiming.has_work, agent.id, claim_id):
+                claimed = await self._queue.write(claiming.claim, agent.id, claim_id)
+                if claimed is not None:
+                    return claimed
+            left = deadline - loop.time()
+            if left <= 0 or news.closed:
+                return None
+            await news.wait(left)
+            if self._waiting.get(agent.id) is not news:
+                raise errors.Conflict("a newer claim of this agent took the place of this one", code="superseded")
+
+    def _take_place(self, agent_id: str, news: News) -> None:
+        older = self._waiting.get(agent_id)
+        self._waiting[agent_id] = news
+        if older is not None:
+            older.ring()
+
+    async def keep_seen(self) -> None:
+        """Write down what was noted, for ever; agents are many and times are for people, so now and then is enough."""
+        while True:
+            await asyncio.sleep(_FLUSH_EVERY)
+            await self.flush()
+
+    async def flush(self) -> None:
+        noted, self._seen = self._seen, {}
+        if not noted:
+            return
+        now = asyncio.get_running_loop().time()
+
+        def save(tx: Tx) -> None:
+            tx.save_last_seen({agent_id: tx.now - (now - at) for agent_id, at in noted.items()})
+
+        await self._queue.write(save)
