@@ -25,7 +25,8 @@ class Sqlite:
     clock = "SELECT (julianday('now') - 2440587.5) * 86400.0"
 
     def insert_missing(self, connection: sa.Connection, table: sa.Table, new_rows: Sequence[Mapping[str, Any]]) -> int:
-        return sum(connection.execute(sqlite.insert(table).on_conflict_do_nothing(), row).rowcount for row in new_rows)
+        insert = sqlite.insert(table).on_conflict_do_nothing().returning(sa.literal_column("1"))
+        return sum(len(connection.execute(insert, row).fetchall()) for row in new_rows)
 
 
 class PostgreSql:
@@ -33,9 +34,8 @@ class PostgreSql:
     clock = "SELECT extract(epoch FROM clock_timestamp())"
 
     def insert_missing(self, connection: sa.Connection, table: sa.Table, new_rows: Sequence[Mapping[str, Any]]) -> int:
-        return sum(
-            connection.execute(postgresql.insert(table).on_conflict_do_nothing(), row).rowcount for row in new_rows
-        )
+        insert = postgresql.insert(table).on_conflict_do_nothing().returning(sa.literal_column("1"))
+        return sum(len(connection.execute(insert, row).fetchall()) for row in new_rows)
 
 
 class MariaDb:

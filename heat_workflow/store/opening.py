@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from heat_workflow import errors
 from heat_workflow.store import Store, schema
 from heat_workflow.store.sqlite import SqliteStore
+from heat_workflow.store.sqlserver import ServerStore
 
 
 def open_store(url: str) -> Store:
@@ -16,4 +17,6 @@ def open_store(url: str) -> Store:
     if backend == "sqlite":
         schema.sync(url)
         return SqliteStore(url)
-    raise errors.Invalid(f"[database] connection: {backend} is not supported; use sqlite:///PATH")
+    if backend not in ("postgresql", "mysql", "mariadb"):
+        raise errors.Invalid(f"[database] connection: {backend} is not supported; use sqlite, postgresql or mysql")
+    return ServerStore(url)

@@ -103,18 +103,21 @@ GET_DEFINITION = sa.select(t.definition.c.body).where(
 )
 FIND_READY = (
     sa.select(t.task)
-    .join(t.workflow, t.workflow.c.id == t.task.c.workflow_id)
     .where(
         t.task.c.project_id == p("project_id"),
         t.task.c.route == p("route"),
         t.task.c.state == sa.literal_column(f"'{model.TaskState.READY.value}'"),
-        _literals(t.workflow.c.state, [model.WorkflowState.ACTIVE.value, model.WorkflowState.UNDOING.value]),
+        # a subquery and no join: row locks on the tasks shall not reach the workflows
+        sa.exists().where(
+            t.workflow.c.id == t.task.c.workflow_id,
+            _literals(t.workflow.c.state, [model.WorkflowState.ACTIVE.value, model.WorkflowState.UNDOING.value]),
+        ),
     )
     .order_by(t.task.c.rank, t.task.c.ready_at)
     .limit(p("most", type_=sa.Integer))
     .offset(p("skip", type_=sa.Integer))
 )
-LOCK_READY = FIND_READY.with_for_update(of=t.task, skip_locked=True)
+LOCK_READY = FIND_READY.with_for_update(skip_locked=True)
 LIST_DUE = (
     sa.select(t.task).where(t.task.c.due_at <= p("now")).order_by(t.task.c.due_at).limit(p("most", type_=sa.Integer))
 )

@@ -7,10 +7,14 @@ same bytes back. Times are seconds since the epoch by the database's clock.
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
 metadata = sa.MetaData()
+# Names compare byte for byte everywhere; MariaDB's own default would take `A` and `a` for one.
+_MARIADB: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 
 _UUID = sa.String(36)
 _WORD = sa.String(32)
@@ -18,16 +22,14 @@ _HASH = sa.String(64)
 _NAME = sa.String(512)  # `<task>/<server>`: two names of 255 and a slash
 _TIME: sa.Double[float] = sa.Double()
 _TEXT = sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
-# Names compare byte for byte everywhere; MariaDB's default collation would take `A` and `a` for one.
-_EXACT = _NAME.with_variant(mysql.VARCHAR(512, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
-_ROUTE = sa.String(400).with_variant(mysql.VARCHAR(400, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
+_ROUTE = sa.String(400)
 
 workflow = sa.Table(
     "workflow",
     metadata,
     sa.Column("id", _UUID, primary_key=True),
     sa.Column("project_id", _HASH, nullable=False),
-    sa.Column("name", _EXACT, nullable=False),
+    sa.Column("name", _NAME, nullable=False),
     sa.Column("tags", _TEXT, nullable=False),
     sa.Column("state", _WORD, nullable=False),
     sa.Column("sealed", sa.Integer, nullable=False),
@@ -37,6 +39,7 @@ workflow = sa.Table(
     sa.Column("created_at", _TIME, nullable=False),
     sa.Column("finished_at", _TIME),
     sa.Index("workflow_by_project", "project_id", "created_at", "id"),
+    **_MARIADB,
 )
 
 definition = sa.Table(
@@ -45,6 +48,7 @@ definition = sa.Table(
     sa.Column("project_id", _HASH, primary_key=True),
     sa.Column("id", _HASH, primary_key=True),
     sa.Column("body", _TEXT, nullable=False),
+    **_MARIADB,
 )
 
 task = sa.Table(
@@ -54,8 +58,8 @@ task = sa.Table(
     sa.Column("project_id", _HASH, nullable=False),
     sa.Column("workflow_id", _UUID, nullable=False),
     sa.Column("seq", sa.BigInteger, nullable=False),
-    sa.Column("name", _EXACT, nullable=False),
-    sa.Column("fanout", _EXACT),
+    sa.Column("name", _NAME, nullable=False),
+    sa.Column("fanout", _NAME),
     sa.Column("holds_name", sa.Integer, nullable=False),
     sa.Column("definition_id", _HASH, nullable=False),
     sa.Column("spec", _TEXT, nullable=False),
@@ -74,7 +78,7 @@ task = sa.Table(
     sa.Column("detached", sa.Integer, nullable=False),
     sa.Column("confirmed", sa.Integer),
     sa.Column("undo_of", _UUID),
-    sa.Column("concurrency_key", _EXACT),
+    sa.Column("concurrency_key", _NAME),
     sa.Column("created_at", _TIME, nullable=False),
     sa.Column("ready_at", _TIME),
     sa.Column("started_at", _TIME),
@@ -89,6 +93,7 @@ task = sa.Table(
     sa.Index("task_ready", "project_id", "route", "state", "rank", "ready_at"),
     sa.Index("task_due", "due_at"),
     sa.Index("task_by_agent", "agent_id", "state"),
+    **_MARIADB,
 )
 
 requirement = sa.Table(
@@ -99,6 +104,7 @@ requirement = sa.Table(
     sa.Column("workflow_id", _UUID, nullable=False),
     sa.Index("requirement_reverse", "requires_id"),
     sa.Index("requirement_by_workflow", "workflow_id"),
+    **_MARIADB,
 )
 
 attempt = sa.Table(
@@ -118,6 +124,7 @@ attempt = sa.Table(
     sa.Column("deploy_stderr", _TEXT, nullable=False),
     sa.Column("outputs", _TEXT, nullable=False),
     sa.Index("attempt_by_claim", "agent_id", "claim_id"),
+    **_MARIADB,
 )
 
 event = sa.Table(
@@ -129,6 +136,7 @@ event = sa.Table(
     sa.Column("type", _WORD, nullable=False),
     sa.Column("task_id", _UUID),
     sa.Column("body", _TEXT, nullable=False),
+    **_MARIADB,
 )
 
 agent = sa.Table(
@@ -136,7 +144,7 @@ agent = sa.Table(
     metadata,
     sa.Column("id", _UUID, primary_key=True),
     sa.Column("project_id", _HASH, nullable=False),
-    sa.Column("name", _EXACT, nullable=False),
+    sa.Column("name", _NAME, nullable=False),
     sa.Column("server", _ROUTE),
     sa.Column("capabilities", _TEXT, nullable=False),
     sa.Column("heat", _TEXT),
@@ -163,6 +171,7 @@ agent = sa.Table(
     sa.Column("revoked_at", _TIME),
     sa.Index("agent_by_project", "project_id", "created_at", "id"),
     sa.Index("agent_by_server", "project_id", "server"),
+    **_MARIADB,
 )
 
 agent_event = sa.Table(
@@ -175,6 +184,7 @@ agent_event = sa.Table(
     sa.Column("type", _WORD, nullable=False),
     sa.Column("body", _TEXT, nullable=False),
     sa.Index("agent_event_by_agent", "agent_id", "id"),
+    **_MARIADB,
 )
 
 log_chunk = sa.Table(
@@ -185,4 +195,15 @@ log_chunk = sa.Table(
     sa.Column("n", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("stream", _WORD, nullable=False),
     sa.Column("text", _TEXT, nullable=False),
+    **_MARIADB,
+)
+
+# Wake-ups between replicas where the database has no notification of its own; rows live for a minute.
+news = sa.Table(
+    "news",
+    metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("at", _TIME, nullable=False),
+    sa.Column("keys", _TEXT, nullable=False),
+    **_MARIADB,
 )

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Notices: wake-ups between replicas. PostgreSQL tells us; MariaDB is asked, by one cheap poll per replica."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+import psycopg
+import sqlalchemy as sa
+from oslo_db import exception as db_exception
+from oslo_log import log
+
+from heat_workflow.store import tables
+
+LOG = log.getLogger(__name__)
+_CHANNEL = "heat_workflow"
+_PAYLOAD_MOST = 7000  # bytes; PostgreSQL takes 8000
+_POLL_EVERY = 0.1  # seconds between looks at MariaDB's news, so that a wake-up is p99 under 1 s
+_OVERLAP = 200  # rows looked at again, for transactions that commit out of the order of their ids
+_KEEP = 60.0  # seconds a row of news lives
+_RETRY = 1.0  # seconds before a lost connection is tried again
+
+
+class Notices(Protocol):
+    """How one replica's transactions become another's wake-ups."""
+
+    def send(self, connection: sa.Connection, keys: Sequence[str], now: float) -> None:
+        """Tell the keys as part of this transaction."""
+
+    def listen(self, wake: Callable[[Iterable[str]], None]) -> None:
+        """Call ``wake`` with the keys of other replicas' transactions until ``stop``."""
+
+    def stop(self) -> None: ...
+
+
+def notices_for(engine: sa.Engine) -> Notices:
+    return PostgreSqlNotices(engine) if engine.dialect.name == "postgresql" else PolledNotices(engine)
+
+
+class PostgreSqlNotices:
+    """LISTEN and NOTIFY; a notification is delivered only after its transaction committed."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._url = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        self._stopped = threading.Event()
+
+    def send(self, connection: sa.Connection, keys: Sequence[str], now: float) -> None:
+        payload = ""
+        for key in keys:
+            if payload and len(payload.encode()) + len(key.encode()) >= _PAYLOAD_MOST:
+                self._notify(connection, payload)
+                payload = ""
+            payload = f"{payload}\n{key}" if payload else key
+        self._notify(connection, payload)
+
+    def _notify(self, connection: sa.Connection, payload: str) -> None:
+        connection.exec_driver_sql(
+            "SELECT pg_notify(%(channel)s, %(payload)s)", {"channel": _CHANNEL, "payload": payload}
+        )
+
+    def listen(self, wake: Callable[[Iterable[str]], None]) -> None:
+        while not self._stopped.is_set():
+            try:
+                with psycopg.connect(self._url, autocommit=True) as connection:
+                    connection.execute(f"LISTEN {_CHANNEL}")
+                    while not self._stopped.is_set():
+                        for notice in connection.notifies(timeout=0.5):
+                            wake(notice.payload.split("\n"))
+            except psycopg.Error as exc:
+                LOG.warning("Lost the connection for notifications (%s); polls look for themselves", type(exc).__name__)
+                self._stopped.wait(_RETRY)
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+
+class PolledNotices:
+    """A table of news, read by every replica."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self._stopped = threading.Event()
+
+    def send(self, connection: sa.Connection, keys: Sequence[str], now: float) -> None:
+        connection.execute(sa.insert(tables.news).values(at=now, keys="\n".join(keys)))
+
+    def listen(self, wake: Callable[[Iterable[str]], None]) -> None:
+        seen: dict[int, None] = {}
+        last = -1
+        cleaned = time.monotonic()
+        while not self._stopped.wait(_POLL_EVERY):
+            try:
+                with self._engine.connect() as connection:
+                    last = self._look(connection, seen, last, wake)
+                if time.monotonic() - cleaned > _KEEP:
+                    self._clean()
+                    cleaned = time.monotonic()
+            except (db_exception.DBError, sa.exc.SQLAlchemyError) as exc:
+                LOG.warning("Could not read the news (%s); polls look for themselves", type(exc).__name__)
+                self._stopped.wait(_RETRY)
+
+    def _look(self, connection: sa.Connection, seen: dict[int, None], last: int, wake: Callable[[Any], None]) -> int:
+        c = tables.news.c
+        if last < 0:
+            return int(connection.execute(sa.select(sa.func.coalesce(sa.func.max(c.id), 0))).scalar_one())
+        query = sa.select(c.id, c["keys"]).where(c.id > last - _OVERLAP).order_by(c.id)
+        for id_, keys in connection.execute(query).fetchall():
+            if id_ > last - _OVERLAP and id_ not in seen:
+                seen[id_] = None
+                wake(keys.split("\n"))
+            last = max(last, id_)
+        for id_ in [id_ for id_ in seen if id_ <= last - _OVERLAP]:
+            del seen[id_]
+        return last
+
+    def _clean(self) -> None:
+        newest = sa.select(sa.func.max(tables.news.c.at)).scalar_subquery()
+        with self._engine.begin() as connection:
+            limit = connection.execute(sa.select(newest)).scalar_one()
+            if limit is not None:
+                connection.execute(sa.delete(tables.news).where(tables.news.c.at < limit - _KEEP))
+
+    def stop(self) -> None:
+        self._stopped.set()

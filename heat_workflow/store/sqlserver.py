@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Database servers: PostgreSQL and MariaDB under any number of API replicas, one connection per transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+import sqlalchemy as sa
+from oslo_db import exception as db_exception
+from oslo_db.sqlalchemy import exc_filters
+from oslo_log import log
+
+from heat_workflow import errors
+from heat_workflow.store import Tx
+from heat_workflow.store.claims import dialect_of
+from heat_workflow.store.clock import DatabaseClock
+from heat_workflow.store.notices import Notices, notices_for
+from heat_workflow.store.statements import Prepared
+from heat_workflow.store.transaction import SqlTx
+
+LOG = log.getLogger(__name__)
+T = TypeVar("T")
+_CONNECTIONS = 16
+_TRIES = 12  # of one transaction against deadlocks and lock waits, which are the database's way of taking turns
+
+
+class ServerStore:
+    """The Store on PostgreSQL or MariaDB."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = sa.create_engine(
+            url,
+            hide_parameters=True,
+            isolation_level="READ COMMITTED",
+            max_overflow=4,
+            pool_pre_ping=True,
+            pool_recycle=600,
+            pool_size=_CONNECTIONS,
+            pool_timeout=10,
+        )
+        exc_filters.register_engine(self._engine)
+        self._dialect = dialect_of(self._engine.dialect.name)
+        self._clock = DatabaseClock(self._dialect.clock)
+        self._run = Prepared(self._engine.dialect)
+        self._threads = concurrent.futures.ThreadPoolExecutor(_CONNECTIONS, "store")
+        self._notices: Notices = notices_for(self._engine)
+        self._listener: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._wake: Callable[[Iterable[str]], None] = lambda keys: None
+
+    async def start(self, wake: Callable[[Iterable[str]], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._wake = wake
+        self._listener = threading.Thread(
+            target=self._notices.listen, args=(self._wake_soon,), name="store-news", daemon=True
+        )
+        self._listener.start()
+
+    async def close(self) -> None:
+        self._notices.stop()
+        if self._listener is not None:
+            await asyncio.to_thread(self._listener.join)
+        self._threads.shutdown()
+        self._engine.dispose()
+
+    def _wake_soon(self, keys: Iterable[str]) -> None:
+        """Called from any thread."""
+        assert self._loop is not None
+        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._wake, keys)
+
+    async def read(self, fn: Callable[[Tx], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._tried, fn, self._read_once)
+
+    async def write(self, fn: Callable[[Tx], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._tried, fn, self._write_once)
+
+    def _tried(self, fn: Callable[[Tx], T], once: Callable[[Callable[[Tx], T]], T]) -> T:
+        """Run the transaction, again after a deadlock; Unavailable when the database cannot be had."""
+        for attempt in range(_TRIES):
+            try:
+                return once(fn)
+            except (db_exception.DBDeadlock, db_exception.DBDuplicateEntry) as exc:
+                LOG.info("A transaction met another one (%s), attempt %d", type(exc).__name__, attempt + 1)
+                time.sleep(random.uniform(0, 0.002 * 2 ** min(attempt, 6)))
+            except (db_exception.DBError, sa.exc.SQLAlchemyError) as exc:
+                LOG.error("The store failed: %s", type(exc).__name__, exc_info=True)
+                raise errors.Unavailable("the store is out of reach; repeat the request", retry_after=1) from exc
+        raise errors.Unavailable("the store is busy; repeat the request", retry_after=1)
+
+    def _read_once(self, fn: Callable[[Tx], T]) -> T:
+        with self._engine.connect() as connection:
+            return fn(self._tx(connection))
+
+    def _write_once(self, fn: Callable[[Tx], T]) -> T:
+        with self._engine.begin() as connection:
+            tx = self._tx(connection)
+            result = fn(tx)
+            tx.flush_events()
+            if tx.wakes:
+                self._notices.send(connection, sorted(tx.wakes), tx.now)
+        if tx.wakes:
+            self._wake_soon(tx.wakes)
+        return result
+
+    def _tx(self, connection: sa.Connection) -> SqlTx:
+        return SqlTx(connection, self._run, self._dialect, self._clock.now(connection))
