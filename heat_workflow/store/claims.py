@@ -25,7 +25,7 @@ class Sqlite:
     clock = "SELECT (julianday('now') - 2440587.5) * 86400.0"
 
     def insert_missing(self, connection: sa.Connection, table: sa.Table, new_rows: Sequence[Mapping[str, Any]]) -> int:
-        insert = sqlite.insert(table).on_conflict_do_nothing().returning(sa.literal_column("1"))
+        insert: Any = sqlite.insert(table).on_conflict_do_nothing().returning(sa.literal_column("1"))
         return sum(len(connection.execute(insert, row).fetchall()) for row in new_rows)
 
 
@@ -34,7 +34,7 @@ class PostgreSql:
     clock = "SELECT extract(epoch FROM clock_timestamp())"
 
     def insert_missing(self, connection: sa.Connection, table: sa.Table, new_rows: Sequence[Mapping[str, Any]]) -> int:
-        insert = postgresql.insert(table).on_conflict_do_nothing().returning(sa.literal_column("1"))
+        insert: Any = postgresql.insert(table).on_conflict_do_nothing().returning(sa.literal_column("1"))
         return sum(len(connection.execute(insert, row).fetchall()) for row in new_rows)
 
 

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from heat_workflow import errors, model
+from heat_workflow import errors, lifecycle, model
 from heat_workflow.model import Json, NewTask, Task, TaskState
 from heat_workflow.store import Tx
 from heat_workflow.taskqueue import settling, workflows
@@ -154,7 +154,7 @@ def _insert(tx: Tx, workflow: model.Workflow, requests: Sequence[NewTask]) -> li
 def _first_move(tx: Tx, task: Task, hopeless: Task | None) -> Task:
     if hopeless is not None:
         reason = f"requirement {hopeless.name} ({hopeless.id}) is {hopeless.state.value}"
-        return settling.move(tx, task, model.moved(task, TaskState.SKIPPED, tx.now, status_reason=reason))
+        return settling.move(tx, task, lifecycle.moved(task, TaskState.SKIPPED, tx.now, status_reason=reason))
     if task.pending == 0:
         return settling.move(tx, task, settling.readied(tx, task))
     return task
@@ -209,7 +209,9 @@ def _resolve(
                     code="unknown-requirement",
                 )
             edges[name] += [one for one in found if one not in edges[name]]
-    cycle = model.find_cycle({name: [one for one in found if isinstance(one, str)] for name, found in edges.items()})
+    cycle = lifecycle.find_cycle(
+        {name: [one for one in found if isinstance(one, str)] for name, found in edges.items()}
+    )
     if cycle is not None:
         raise errors.Invalid(f"tasks require each other in a circle: {' -> '.join(cycle)}", code="cycle")
     return edges
@@ -221,7 +223,7 @@ def _succeeded(other: Task | str) -> bool:
 
 def _first_hopeless(required: Sequence[Task | str]) -> Task | None:
     tasks = (other for other in required if isinstance(other, Task))
-    return next((task for task in tasks if model.requirement_outcome(task.state) is False), None)
+    return next((task for task in tasks if lifecycle.requirement_outcome(task.state) is False), None)
 
 
 def _id_of(other: Task | str, ids: Mapping[str, model.TaskId]) -> str:
@@ -276,4 +278,4 @@ def _task_of(tx: Tx, workflow: model.Workflow, request: NewTask, seq: int, pendi
         deadline_at=None if request.deadline is None else tx.now + request.deadline,
         due_at=None,
     )
-    return model.with_due(task)
+    return lifecycle.with_due(task)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from heat_workflow import errors, model
+from heat_workflow import errors, lifecycle, model
 from heat_workflow.model import Agent, AgentState, Json, TaskState
 from heat_workflow.store import Tx
 from heat_workflow.taskqueue import adding, credentials, settling
@@ -197,7 +197,7 @@ def _revoke(tx: Tx, agent: Agent, reason: str) -> None:
         changes: dict[str, object] = {"status_reason": f"agent {agent.id} was revoked while it held the task"}
         if to is TaskState.CANCELLED:
             changes["confirmed"] = False
-        settling.move(tx, task, model.moved(task, to, tx.now, **changes))
+        settling.move(tx, task, lifecycle.moved(task, to, tx.now, **changes))
 
 
 def _locked(tx: Tx, project_id: str, agent_id: str) -> Agent:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from heat_workflow import errors, model
+from heat_workflow import errors, lifecycle, model
 from heat_workflow.model import Task, Workflow
 from heat_workflow.store import Tx
 from heat_workflow.taskqueue import settling
@@ -23,7 +23,7 @@ def cancel_task(tx: Tx, project_id: str, workflow_id: str, task_id: str, reason:
     """The task after the cancel: ``cancelled``, ``cancelling`` while its agent is told, or finished as it was."""
     tx.lock_workflow(project_id, workflow_id)
     task = get_task(tx, project_id, workflow_id, task_id)
-    after = model.cancel_requested(task, tx.now, reason)
+    after = lifecycle.cancel_requested(task, tx.now, reason)
     return task if after is task else settling.move(tx, task, after)
 
 
@@ -43,6 +43,6 @@ def cancel_all(tx: Tx, workflow: Workflow, reason: str) -> None:
     """Cancel every unfinished task of a locked workflow, those that others wait for last: none is skipped instead."""
     unfinished = [task for task in tx.list_tasks(workflow.id) if not task.finished]
     for task in reversed(unfinished):
-        after = model.cancel_requested(task, tx.now, reason)
+        after = lifecycle.cancel_requested(task, tx.now, reason)
         if after is not task:
             settling.move(tx, task, after)

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from heat_workflow import errors, model
+from heat_workflow import errors, lifecycle, model
 from heat_workflow.model import Agent, AgentState, Json, Task
 from heat_workflow.store import Tx
 from heat_workflow.taskqueue import adding, settling
@@ -55,7 +55,7 @@ def claim(tx: Tx, agent_id: str, claim_id: str) -> Claimed | None:
     if not _may_take(agent):
         return None
     for task in _candidates(tx, agent):
-        after = model.claimed(task, agent.id, model.ClaimId(claim_id), tx.now)
+        after = lifecycle.claimed(task, agent.id, model.ClaimId(claim_id), tx.now)
         if not tx.save_task(task, after):
             continue
         tx.insert_attempt(_attempt(after, tx.now))

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from heat_workflow import errors, model
+from heat_workflow import errors, lifecycle, model
 from heat_workflow.model import Task, TaskState
 from heat_workflow.store import Tx
 from heat_workflow.taskqueue import settling
@@ -31,7 +31,7 @@ def _expire_one(tx: Tx, listed: Task) -> None:
     if task.state is TaskState.WAITING and (task.deadline_at is None or task.deadline_at > tx.now):
         after: Task | None = settling.readied(tx, task)
     else:
-        after = model.overdue(task, tx.now)
+        after = lifecycle.overdue(task, tx.now)
     if after is None:
         return
     if after.state in (TaskState.TIMED_OUT, TaskState.WAITING) and task.state in model.HELD:

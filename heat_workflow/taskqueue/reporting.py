@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from heat_workflow import errors, model
+from heat_workflow import errors, lifecycle, model
 from heat_workflow.model import Report, Task, TaskState
 from heat_workflow.store import Tx
 from heat_workflow.taskqueue import settling
@@ -14,7 +14,7 @@ from heat_workflow.taskqueue import settling
 def heartbeat(tx: Tx, agent_id: str, task_id: str, attempt: int, claim_id: str) -> Task:
     """The task with its lease extended; ``cancelling`` tells the agent to end the hook. Conflict if fenced."""
     task = _held(tx, agent_id, task_id, attempt, claim_id)
-    return task if task.state is TaskState.CANCELLING else settling.move(tx, task, model.extended(task, tx.now))
+    return task if task.state is TaskState.CANCELLING else settling.move(tx, task, lifecycle.extended(task, tx.now))
 
 
 def report(tx: Tx, agent_id: str, task_id: str, said: Report) -> Task:
@@ -26,7 +26,7 @@ def report(tx: Tx, agent_id: str, task_id: str, said: Report) -> Task:
             return task
     task = _held(tx, agent_id, task_id, said.attempt, said.claim_id)
     _refuse_undeclared(tx, task, said)
-    after = model.reported(task, said, tx.now)
+    after = lifecycle.reported(task, said, tx.now)
     attempt = tx.find_attempt(task_id, said.attempt)
     assert attempt is not None  # a leased task has the row of its attempt
     tx.save_attempt(
@@ -34,7 +34,7 @@ def report(tx: Tx, agent_id: str, task_id: str, said: Report) -> Task:
             attempt,
             finished_at=tx.now,
             result=said.status.value,
-            reason="" if said.status is TaskState.SUCCEEDED else model.failure_reason(said),
+            reason="" if said.status is TaskState.SUCCEEDED else lifecycle.failure_reason(said),
             digest=said.digest,
             deploy_status_code=said.deploy_status_code,
             deploy_stdout=said.deploy_stdout,

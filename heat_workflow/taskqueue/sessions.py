@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Mapping
 
-from heat_workflow import errors, model
+from heat_workflow import errors, lifecycle, model
 from heat_workflow.model import Agent, AgentState, Json, TaskState
 from heat_workflow.store import Tx
 from heat_workflow.taskqueue import credentials, settling
@@ -109,9 +109,9 @@ def _give_back(tx: Tx, task: model.Task) -> None:
             dataclasses.replace(attempt, finished_at=tx.now, result="lost", reason="never reached the agent")
         )
     if task.state is TaskState.CANCELLING:
-        settling.move(tx, task, model.moved(task, TaskState.CANCELLED, tx.now, confirmed=True))
+        settling.move(tx, task, lifecycle.moved(task, TaskState.CANCELLED, tx.now, confirmed=True))
         return
-    waiting = model.moved(task, TaskState.WAITING, tx.now, attempts_left=task.attempts_left + 1, lease_until=None)
+    waiting = lifecycle.moved(task, TaskState.WAITING, tx.now, attempts_left=task.attempts_left + 1, lease_until=None)
     settling.move(tx, task, settling.readied(tx, waiting))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from heat_workflow import errors, model
+from heat_workflow import errors, lifecycle, model
 from heat_workflow.model import Task, TaskState
 from heat_workflow.store import Tx
 
@@ -53,20 +53,20 @@ def wake_takers(tx: Tx, task: Task) -> None:
 
 def readied(tx: Tx, task: Task) -> Task:
     """The task as it becomes ready; one that nobody has to run succeeds at once (Heat::Ungrouped)."""
-    ready = model.moved(task, TaskState.READY, tx.now)
-    return model.moved(ready, TaskState.SUCCEEDED, tx.now) if task.spec.get("recorded_only") else ready
+    ready = lifecycle.moved(task, TaskState.READY, tx.now)
+    return lifecycle.moved(ready, TaskState.SUCCEEDED, tx.now) if task.spec.get("recorded_only") else ready
 
 
 def _unlock(tx: Tx, finished: Task) -> None:
-    outcome = model.requirement_outcome(finished.state)
+    outcome = lifecycle.requirement_outcome(finished.state)
     for task in tx.dependants_of(finished.id):
         if task.state is not TaskState.WAITING:
             continue
         if outcome is False:
             reason = f"requirement {finished.name} ({finished.id}) is {finished.state.value}"
-            move(tx, task, model.moved(task, TaskState.SKIPPED, tx.now, status_reason=reason))
+            move(tx, task, lifecycle.moved(task, TaskState.SKIPPED, tx.now, status_reason=reason))
             continue
-        counted = model.with_due(dataclasses.replace(task, pending=task.pending - 1))
+        counted = lifecycle.with_due(dataclasses.replace(task, pending=task.pending - 1))
         waits = counted.pending > 0 or (counted.not_before or 0) > tx.now
         move(tx, task, counted if waits else readied(tx, counted))
 
@@ -78,7 +78,7 @@ def end_if_done(tx: Tx, project_id: str, workflow_id: str) -> None:
         return
     if workflow.sealed:
         undoing = workflow.state is model.WorkflowState.UNDOING
-        state = model.sealed_outcome((model.TaskState(s) for s in tx.count_tasks(workflow.id)), undoing)
+        state = lifecycle.sealed_outcome((model.TaskState(s) for s in tx.count_tasks(workflow.id)), undoing)
         if state is not None:
             end_workflow(tx, workflow, state)
     elif workflow.state in (model.WorkflowState.CANCELLING, model.WorkflowState.UNDOING):

@@ -31,7 +31,7 @@ def room(name: str, files: str, own: str = "", others: str = "") -> Room:
 
 TABLE = [
     room("errors", "heat_workflow/errors.py heat_workflow/__init__.py"),
-    room("model", "heat_workflow/model.py", "errors"),
+    room("model", "heat_workflow/model.py heat_workflow/lifecycle.py", "model errors"),
     room("conf", "heat_workflow/conf.py", "", "oslo_config"),
     room("store", "heat_workflow/store", "store model errors", "sqlalchemy alembic oslo_db oslo_log psycopg"),
     room("wakeup", "heat_workflow/wakeup.py", "store model errors", "oslo_log"),
