@@ -26,6 +26,12 @@ API = [
         default=["operator", "guest"],
         help="The halves this process serves. In production run two: operator inside, guest where guests reach it.",
     ),
+    cfg.ListOpt(
+        "trusted_proxies",
+        default=[],
+        help="Addresses or networks of proxies in front of the API. Their X-Forwarded-For says where a request comes "
+        "from, for the limits that count by source address; anybody else's is ignored.",
+    ),
     cfg.IntOpt("keep_days", default=30, min=1, help="Days that finished workflows and revoked agents are kept."),
     cfg.StrOpt(
         "agents_dir",

@@ -188,13 +188,11 @@ def find_cycle(edges: Mapping[str, Iterable[str]]) -> list[str] | None:
     return None
 
 
-def sealed_outcome(states: Iterable[TaskState], undoing: bool) -> WorkflowState | None:
+def sealed_outcome(states: Iterable[TaskState]) -> WorkflowState | None:
     """The state a sealed workflow ends in, None while a task is unfinished."""
     seen = set(states)
     if seen & UNFINISHED:
         return None
-    if undoing:
-        return WorkflowState.FAILED if _S.SUCCEEDED in seen - {_S.UNDONE} else WorkflowState.UNDONE
     if seen & {_S.FAILED, _S.TIMED_OUT}:
         return WorkflowState.FAILED
     if seen & {_S.CANCELLED, _S.SKIPPED}:

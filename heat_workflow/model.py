@@ -130,6 +130,8 @@ class NewTask:
     max_attempts: int = 1
     deadline: float | None = None
     concurrency_key: str | None = None
+    undo_of: TaskId | None = None
+    batch: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,6 +162,7 @@ class Task:
     detached: bool
     confirmed: bool | None
     undo_of: TaskId | None
+    batch: int | None
     concurrency_key: str | None
     created_at: float
     ready_at: float | None
@@ -204,8 +207,8 @@ class Agent:
     next_hash: str | None
     prev_hash: str | None
     prev_until: float | None
+    old_hashes: Sequence[str]
     nonce: str | None
-    nonce_seen_at: float | None
     hw_uuid: str | None
     version: str | None
     inventory: Mapping[str, Json]

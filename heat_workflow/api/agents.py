@@ -68,6 +68,23 @@ async def rejoin_agent(call: Call) -> Answer:
     return Answer(200, {**views.agent(agent, []), "join_token": token})
 
 
+async def quarantine_agent(call: Call) -> Answer:
+    await call.queue.write(agents.quarantine_agent, call.project_id, call.path["agent_id"])
+    return Answer(200, await call.queue.read(_shown, call.project_id, call.path["agent_id"]))
+
+
+async def list_agent_events(call: Call) -> Answer:
+    query: queries.AgentEventsQuery = call.query
+
+    def read(tx: Tx) -> list[dict[str, Any]]:
+        agent = agents.find_any_state(tx, call.project_id, call.path["agent_id"])
+        return tx.list_agent_events(agent.id, query.after, query.limit)
+
+    found = await call.queue.read(read)
+    shown = [{**event, "at": views.time(event["at"])} for event in found]
+    return Answer(200, {"events": shown, "last": found[-1]["id"] if found else query.after})
+
+
 def _drain(draining: bool) -> Callable[[Call], Any]:
     async def endpoint(call: Call) -> Answer:
         await call.queue.write(agents.drain_agent, call.project_id, call.path["agent_id"], draining)
@@ -76,6 +93,7 @@ def _drain(draining: bool) -> Callable[[Call], Any]:
     return endpoint
 
 
+EVENTS_QUERY = queries.AgentEventsQuery
 GET, MANAGE = "agents:get", "agents:manage"
 ROUTES = [
     Route("GET", ROOT, list_agents, GET, "List agents", query=queries.AgentsQuery),
@@ -103,4 +121,14 @@ ROUTES = [
     Route("POST", ONE + "/rejoin", rejoin_agent, MANAGE, "A new join token", refusals=(404,)),
     Route("POST", ONE + "/drain", _drain(True), MANAGE, "Give no new work", refusals=(404,)),
     Route("POST", ONE + "/undrain", _drain(False), MANAGE, "Give work again", refusals=(404,)),
+    Route("POST", ONE + "/quarantine", quarantine_agent, MANAGE, "Cut off, keep the evidence", refusals=(404,)),
+    Route(
+        "GET",
+        ONE + "/events",
+        list_agent_events,
+        GET,
+        "Security events",
+        query=queries.AgentEventsQuery,
+        refusals=(404,),
+    ),
 ]

@@ -14,16 +14,16 @@ from typing import Any
 from oslo_config import cfg
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
+from starlette.middleware import Middleware
 
 import heat_workflow
 from heat_workflow import conf as options
 from heat_workflow import errors
-from heat_workflow.api import agents, guests, openapi, tasks, workflows
-from heat_workflow.api.identity import Keystone, NoAuth, OperatorIdentity
+from heat_workflow.api import agents, guard, guests, openapi, problems, tasks, workflows
+from heat_workflow.api.identity import Keystone, NoAuth, OperatorIdentity, Sources
+from heat_workflow.api.limits import Limits
 from heat_workflow.api.policies import Policy
-from heat_workflow.api.routing import Answer, Call, Route, Services, error_response, starlette_route
+from heat_workflow.api.routing import Answer, Call, Route, Services, starlette_routes
 from heat_workflow.store import Store, Tx
 from heat_workflow.store.opening import open_store
 from heat_workflow.taskqueue import TaskQueue, expiring
@@ -71,12 +71,12 @@ def routes(serve: list[str]) -> list[Route]:
     return table + COMMON
 
 
-def build(store: Store, identity: OperatorIdentity, policy: Policy, serve: list[str]) -> Starlette:
+def build(store: Store, identity: OperatorIdentity, policy: Policy, serve: list[str], sources: Sources) -> Starlette:
     """The application on these parts; its lifespan starts and ends the store's work."""
     wakeups = Wakeups()
     queue = TaskQueue(store, wakeups)
     polls = Polls(queue, wakeups)
-    services = Services(queue, polls, identity, policy)
+    services = Services(queue, polls, identity, policy, Limits(), sources)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -91,11 +91,15 @@ def build(store: Store, identity: OperatorIdentity, policy: Policy, serve: list[
             await polls.flush()
             await queue.close()
 
-    return Starlette(
-        routes=[starlette_route(route, services) for route in routes(serve)],
+    application = Starlette(
+        routes=starlette_routes(routes(serve), services),
+        middleware=[Middleware(guard.guarded)],
         lifespan=lifespan,
-        exception_handlers={HTTPException: _http_error},
+        exception_handlers={HTTPException: problems.no_route},
     )
+    # A redirect to the path without its last slash would name whatever host the request claimed to be for.
+    application.router.redirect_slashes = False
+    return application
 
 
 async def _expire(queue: TaskQueue) -> None:
@@ -115,20 +119,15 @@ async def _forever(job: Callable[..., Awaitable[None]], *args: Any) -> None:
             await asyncio.sleep(_EXPIRE_EVERY)
 
 
-async def _http_error(_request: Request, exc: Exception) -> Response:
-    assert isinstance(exc, HTTPException)
-    details = {404: "there is nothing at this path", 405: "this path does not take this method"}
-    code = {404: "not-found", 405: "method-not-allowed"}.get(exc.status_code, "http")
-    return error_response(exc.status_code, code, details.get(exc.status_code, exc.detail), "", exc.headers)
-
-
 def compose(conf: cfg.ConfigOpts) -> Starlette:
     """The application as the configuration describes it."""
     options.register(conf)
     if conf.api.auth_strategy == "noauth" and not _loopback(conf.api.bind_host):
         raise errors.Invalid(f"[api] auth_strategy = noauth needs a loopback bind_host, not {conf.api.bind_host}")
     identity: OperatorIdentity = NoAuth() if conf.api.auth_strategy == "noauth" else Keystone(conf)
-    return build(open_store(conf.database.connection), identity, Policy(conf), conf.api.serve)
+    sources = Sources(conf.api.trusted_proxies)
+    store = open_store(conf.database.connection, conf.secrets.key_file)
+    return build(store, identity, Policy(conf), conf.api.serve, sources)
 
 
 def _loopback(host: str) -> bool:

@@ -8,12 +8,11 @@ from typing import Any
 from heat_workflow import errors, model
 from heat_workflow.api import schemas, views
 from heat_workflow.api.routing import Answer, Call, Route
-from heat_workflow.taskqueue import adding, reporting, sessions
+from heat_workflow.taskqueue import building, logs, reporting, sessions
 from heat_workflow.taskqueue.claiming import Claimed
 
 ROOT = "/agent/v1"
 MAX_WAIT = 50.0  # seconds; below the idle timeouts of common proxies
-ROTATE_AFTER = 43200.0
 
 
 async def enroll(call: Call) -> Answer:
@@ -32,7 +31,14 @@ async def enroll(call: Call) -> Answer:
 async def hello(call: Call) -> Answer:
     body: schemas.HelloIn = call.body
     journal = {(entry.task_id, entry.attempt) for entry in body.journal}
-    agent = await call.queue.write(sessions.hello, call.agent_id, body.nonce, body.version, body.inventory, journal)
+    alive = call.polls.waiting(call.agent_id)
+    greeting = (body.nonce, body.previous_nonce, body.version, body.inventory, journal, alive)
+    try:
+        agent = await call.queue.write(sessions.hello, call.agent_id, *greeting)
+    except errors.Conflict:
+        await call.queue.write(sessions.record_duplicate, call.agent_id)
+        raise
+    made_at = agent.cred_made_at or 0.0
     return Answer(
         200,
         {
@@ -41,15 +47,25 @@ async def hello(call: Call) -> Answer:
             "lease": model.LEASE,
             "heartbeat_interval": model.HEARTBEAT_INTERVAL,
             "max_wait": MAX_WAIT,
-            "rotate_after": ROTATE_AFTER,
-            "rotate": False,
+            "rotate_after": sessions.ROTATE_AFTER,
+            "rotate": (agent.last_seen_at or 0.0) - made_at > sessions.ROTATE_AFTER,
             "draining": agent.draining,
         },
     )
 
 
+async def rotate(call: Call) -> Answer:
+    body: schemas.CredentialIn = call.body
+    await call.queue.write(sessions.rotate, call.agent_id, body.next_sha256)
+    return Answer(200, {})
+
+
 async def claim(call: Call) -> Answer:
     body: schemas.ClaimIn = call.body
+    assert call.agent is not None
+    if body.nonce is not None and call.agent.nonce not in (None, body.nonce):
+        await call.queue.write(sessions.record_duplicate, call.agent_id)
+        raise sessions.identity_in_use(call.agent_id)
     results = [await _listed_report(call, report) for report in body.reports]
     claimed = await _next(call, body.claim_id, 0 if results else body.wait)
     if claimed is None and not results:
@@ -84,7 +100,7 @@ async def _record(call: Call, task_id: str, body: schemas.ReportIn) -> model.Tas
         deploy_stderr=body.deploy_stderr,
         outputs=body.outputs,
         reason=body.reason,
-        digest=adding.digest(fields),
+        digest=building.digest(fields),
     )
     return await call.queue.write(reporting.report, call.agent_id, task_id, said)
 
@@ -113,6 +129,15 @@ async def heartbeat(call: Call) -> Answer:
     task = await call.queue.write(reporting.heartbeat, call.agent_id, call.path["task_id"], body.attempt, body.claim_id)
     cancel = task.state is model.TaskState.CANCELLING
     return Answer(200, {"lease": model.LEASE, "cancel": cancel, "grace": model.CANCEL_GRACE})
+
+
+async def add_log(call: Call) -> Answer:
+    body: schemas.LogIn = call.body
+    chunks = [(chunk.n, chunk.stream, chunk.text) for chunk in body.chunks]
+    following = await call.queue.write(
+        logs.append, call.agent_id, call.path["task_id"], body.attempt, body.claim_id, chunks
+    )
+    return Answer(200, {"next": following})
 
 
 TASK = ROOT + "/tasks/{task_id}"
@@ -147,6 +172,15 @@ ROUTES = [
     ),
     Route("POST", ROOT + "/hello", hello, "agent", "Open a session", body=schemas.HelloIn, refusals=(409, 410)),
     Route(
+        "PUT",
+        ROOT + "/credential",
+        rotate,
+        "agent-rotating",
+        "Announce the next secret",
+        body=schemas.CredentialIn,
+        refusals=(409, 410),
+    ),
+    Route(
         "POST",
         ROOT + "/enroll",
         enroll,
@@ -154,5 +188,14 @@ ROUTES = [
         "Use the join token, once",
         body=schemas.EnrollIn,
         answers=(200, 201),
+    ),
+    Route(
+        "POST",
+        TASK + "/log",
+        add_log,
+        "agent",
+        "The output as it is written",
+        body=schemas.LogIn,
+        refusals=(404, 409, 410),
     ),
 ]

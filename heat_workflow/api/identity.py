@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import ipaddress
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ import webob
 import webob.dec
 from keystonemiddleware import auth_token
 from oslo_config import cfg
+from starlette.requests import Request
 
 from heat_workflow import errors
 from heat_workflow.taskqueue import credentials
@@ -88,3 +90,36 @@ def bearer(header: str | None, kind: str) -> credentials.Token:
     if token is None or token.kind != kind:
         raise refused()
     return token
+
+
+class Sources:
+    """Where requests come from. ``X-Forwarded-For`` is believed only of proxies that the operator names."""
+
+    def __init__(self, trusted_proxies: Sequence[str]) -> None:
+        try:
+            self._trusted = [ipaddress.ip_network(name.strip()) for name in trusted_proxies]
+        except ValueError as exc:
+            raise errors.Invalid(f"[api] trusted_proxies: {exc}") from None
+
+    def of(self, request: Request) -> str:
+        """The address nearest to the caller that a trusted hop has seen; of IPv6 the network a host has to itself."""
+        source = request.client.host if request.client is not None else ""
+        hops = [hop.strip() for line in request.headers.getlist("x-forwarded-for") for hop in line.split(",")]
+        while hops and self._is_trusted(source):
+            source = hops.pop()
+        address = _address(source)
+        if isinstance(address, ipaddress.IPv6Address):
+            return str(ipaddress.ip_network((address, 64), strict=False))
+        return source[:64]
+
+    def _is_trusted(self, source: str) -> bool:
+        address = _address(source)
+        return address is not None and any(address in network for network in self._trusted)
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address

@@ -10,8 +10,10 @@ from typing import Any
 import pydantic
 from pydantic.json_schema import models_json_schema
 
-from heat_workflow.api.routing import TITLES, Route
+from heat_workflow.api.problems import TITLES
+from heat_workflow.api.routing import Route
 
+AGENT_CALLERS = {"agent": "agent", "agent-rotating": "agent", "join-token": "join-token"}
 _REF = "#/components/schemas/{model}"
 _ERROR = {
     "type": "object",
@@ -61,8 +63,8 @@ def _operation(route: Route) -> dict[str, Any]:
         "parameters": _parameters(route),
         "responses": {str(status): _response(status) for status in _statuses(route)},
     }
-    if route.caller in ("agent", "join-token"):
-        operation["security"] = [{route.caller: []}]
+    if route.caller in AGENT_CALLERS:
+        operation["security"] = [{AGENT_CALLERS[route.caller]: []}]
     elif route.caller != "anybody":
         operation["security"] = [{"keystone": []}]
         operation["description"] = f"Policy: `{route.caller}`."
@@ -100,7 +102,7 @@ def _statuses(route: Route) -> list[int]:
     found = {*route.answers, *route.refusals, 400, 503}
     if route.caller != "anybody":
         found |= {401}
-    if route.caller not in ("anybody", "agent", "join-token"):
+    if route.caller != "anybody" and route.caller not in AGENT_CALLERS:
         found |= {403}
     if route.body is not None:
         found |= {413, 422}

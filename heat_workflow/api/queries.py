@@ -58,3 +58,12 @@ class EventsQuery(WaitQuery):
 
 class GraphQuery(Query):
     format: Literal["json", "dot"] = "json"
+
+
+class LogQuery(Query):
+    follow: bool = False
+
+
+class AgentEventsQuery(Query):
+    after: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    limit: Annotated[int, Field(ge=1, le=1000)] = 1000

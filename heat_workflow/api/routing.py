@@ -6,12 +6,13 @@ The same table makes the Starlette routes, the policy checks and the OpenAPI doc
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import functools
 import json
 import logging
 import re
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import pydantic
@@ -21,44 +22,21 @@ from starlette.routing import Route as StarletteRoute
 
 from heat_workflow import errors
 from heat_workflow.api import strict_json
-from heat_workflow.api.identity import Operator, OperatorIdentity, bearer
+from heat_workflow.api.identity import Operator, OperatorIdentity, Sources, bearer
+from heat_workflow.api.limits import Limits
 from heat_workflow.api.policies import Policy
+from heat_workflow.api.problems import common_headers, error_response, new_request_id, refusal
+from heat_workflow.api.proof import proven_agent
 from heat_workflow.model import Agent
-from heat_workflow.taskqueue import TaskQueue, credentials, sessions
+from heat_workflow.taskqueue import TaskQueue, credentials
 from heat_workflow.taskqueue.polling import Polls
 
 LOG = logging.getLogger(__name__)
 BODY_MOST = 1024 * 1024
+BODY_SECONDS = 30.0  # a body that takes longer holds a connection and nothing else
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _REQUEST_ID = re.compile(r"req-[0-9a-f-]{36}")
-STATUS: dict[type[errors.HeatWorkflowError], int] = {
-    errors.Malformed: 400,
-    errors.Unauthenticated: 401,
-    errors.Forbidden: 403,
-    errors.NotFound: 404,
-    errors.Conflict: 409,
-    errors.Gone: 410,
-    errors.TooLarge: 413,
-    errors.Invalid: 422,
-    errors.TooMany: 429,
-    errors.Unavailable: 503,
-}
-TITLES = {
-    400: "Bad Request",
-    401: "Unauthorized",
-    403: "Forbidden",
-    404: "Not Found",
-    405: "Method Not Allowed",
-    409: "Conflict",
-    410: "Gone",
-    413: "Content Too Large",
-    414: "URI Too Long",
-    415: "Unsupported Media Type",
-    422: "Unprocessable Content",
-    429: "Too Many Requests",
-    500: "Internal Server Error",
-    503: "Service Unavailable",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +47,8 @@ class Call:
     queue: TaskQueue
     polls: Polls
     policy: Policy
+    limits: Limits
+    source: str
     path: Mapping[str, str]
     body: Any
     query: Any
@@ -117,6 +97,7 @@ class Route:
     caller: str
     summary: str
     body: type[pydantic.BaseModel] | None = None
+    shows: type[pydantic.BaseModel] | None = None
     query: type[pydantic.BaseModel] | None = None
     answers: tuple[int, ...] = (200,)
     refusals: tuple[int, ...] = ()
@@ -130,38 +111,61 @@ class Services:
     polls: Polls
     identity: OperatorIdentity
     policy: Policy
+    limits: Limits
+    sources: Sources
 
 
-def starlette_route(route: Route, services: Services) -> StarletteRoute:
-    async def handle(request: Request) -> Response:
-        request_id = _request_id(request)
-        try:
-            answer = await route.endpoint(await _read(route, services, request))
-        except errors.HeatWorkflowError as exc:
-            return refusal(exc, request_id)
-        except ClientDisconnect:
-            return refusal(errors.Malformed("the body ended early"), request_id)
-        except Exception:
-            LOG.exception("%s failed: %s %s", request_id, request.method, route.path)
-            detail = f"the API failed; its log says more under {request_id}"
-            return error_response(500, "internal", detail, request_id)
-        return _response(answer, request_id)
+def starlette_routes(table: Iterable[Route], services: Services) -> list[StarletteRoute]:
+    """One per path, so that a method the path does not take is answered with those it takes."""
+    paths: dict[str, dict[str, Route]] = {}
+    for route in table:
+        paths.setdefault(route.path, {})[route.method] = route
+    return [
+        StarletteRoute(path, functools.partial(_handle, by_method, services), methods=list(by_method))
+        for path, by_method in paths.items()
+    ]
 
-    return StarletteRoute(route.path, handle, methods=[route.method])
+
+async def _handle(by_method: Mapping[str, Route], services: Services, request: Request) -> Response:
+    request_id = _request_id(request)
+    route = by_method["GET" if request.method == "HEAD" else request.method]
+    try:
+        answer = await _answered(route, services, request)
+    except errors.HeatWorkflowError as exc:
+        return refusal(exc, request_id)
+    except ClientDisconnect:
+        return refusal(errors.Malformed("the body ended early"), request_id)
+    except Exception:
+        LOG.exception("%s failed: %s %s", request_id, request.method, route.path)
+        detail = f"the API failed; its log says more under {request_id}"
+        return error_response(500, "internal", detail, request_id)
+    return _response(answer, request_id)
 
 
 def _request_id(request: Request) -> str:
     """A new id; the caller's own (Heat's) is logged beside it."""
-    request_id = f"req-{uuid.uuid4()}"
+    request_id = new_request_id()
     theirs = request.headers.get("x-openstack-request-id", "")
     if _REQUEST_ID.fullmatch(theirs):
         LOG.info("%s is %s of the caller: %s %s", request_id, theirs, request.method, request.url.path)
     return request_id
 
 
-async def _read(route: Route, services: Services, request: Request) -> Call:
+async def _answered(route: Route, services: Services, request: Request) -> Answer:
     """Prove who calls, then read what they say: a stranger costs no parsing."""
     proof = await _authenticated(route, services, request)
+    agent: Agent | None = proof.get("agent")
+    if agent is None:
+        return await route.endpoint(await _read(route, services, request, proof))
+    services.limits.admit_agent(agent.id)
+    try:
+        return await route.endpoint(await _read(route, services, request, proof))
+    except (errors.Malformed, errors.NotFound, errors.Conflict, errors.Invalid):
+        services.limits.count_refusal(agent.id)
+        raise
+
+
+async def _read(route: Route, services: Services, request: Request, proof: Mapping[str, Any]) -> Call:
     for name, value in request.path_params.items():
         if not _UUID.fullmatch(value) and not name.startswith("any_"):
             raise errors.NotFound(f"{name} {value[:64]!r} is not known")
@@ -174,7 +178,18 @@ async def _read(route: Route, services: Services, request: Request) -> Call:
         await _refuse_body(request)
     else:
         body = _validated(route.body, await _json_body(request), "body")
-    return Call(request, services.queue, services.polls, services.policy, request.path_params, body, query, **proof)
+    return Call(
+        request=request,
+        queue=services.queue,
+        polls=services.polls,
+        policy=services.policy,
+        limits=services.limits,
+        source=services.sources.of(request),
+        path=request.path_params,
+        body=body,
+        query=query,
+        **proof,
+    )
 
 
 async def _authenticated(route: Route, services: Services, request: Request) -> dict[str, Any]:
@@ -182,9 +197,10 @@ async def _authenticated(route: Route, services: Services, request: Request) -> 
         return {}
     if route.caller == "join-token":
         return {"token": bearer(request.headers.get("authorization"), credentials.JOIN)}
-    if route.caller == "agent":
+    if route.caller in ("agent", "agent-rotating"):
         token = bearer(request.headers.get("authorization"), credentials.CREDENTIAL)
-        return {"token": token, "agent": await services.queue.read(sessions.authenticate, token)}
+        rotating = route.caller == "agent-rotating"
+        return {"token": token, "agent": await proven_agent(services.queue, token, rotating=rotating)}
     operator = await services.identity.operator(request.headers.get("x-auth-token"))
     services.policy.check(route.caller, operator.project_id, operator.credentials())
     return {"operator": operator}
@@ -195,6 +211,8 @@ def _query_of(request: Request) -> dict[str, str]:
     values = dict(pairs)
     if len(values) < len(pairs):
         raise errors.Malformed("a query parameter stands twice")
+    if any(_UNSTORABLE.search(text) for pair in pairs for text in pair):
+        raise errors.Malformed("a query parameter holds NUL or half of a surrogate pair")
     return values
 
 
@@ -206,7 +224,7 @@ def _refuse_query(request: Request) -> None:
 async def _json_body(request: Request) -> Any:
     media = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if media != "application/json" or request.headers.get("content-encoding"):
-        raise errors.Malformed("the body must be application/json without content-encoding", code="media-type")
+        raise errors.UnsupportedMedia("the body must be application/json without content-encoding")
     return strict_json.loads(await _bytes(request))
 
 
@@ -215,6 +233,14 @@ async def _bytes(request: Request) -> bytes:
     length = request.headers.get("content-length", "0")
     if length.isdigit() and int(length) > BODY_MOST:
         raise too_large()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await _counted(request)
+    except TimeoutError:
+        raise errors.Malformed(f"the body did not arrive within {BODY_SECONDS:g} s", code="body-timeout") from None
+
+
+async def _counted(request: Request) -> bytes:
     parts = bytearray()
     async for part in request.stream():
         parts += part
@@ -245,27 +271,8 @@ def _problem(error: Any) -> str:
     return f"{place}: {error['msg']}" if place else str(error["msg"])
 
 
-def refusal(exc: errors.HeatWorkflowError, request_id: str) -> Response:
-    status = next((status for family, status in STATUS.items() if isinstance(exc, family)), 500)
-    headers = {} if exc.retry_after is None else {"Retry-After": str(max(1, round(exc.retry_after)))}
-    return error_response(status, exc.code, exc.detail, request_id, headers)
-
-
-def error_response(
-    status: int, code: str, detail: str, request_id: str, headers: Mapping[str, str] | None = None
-) -> Response:
-    error = {
-        "status": status,
-        "code": f"heat-workflow.{code}",
-        "title": TITLES.get(status, "Error"),
-        "detail": detail,
-        "request_id": request_id,
-    }
-    return _response(Answer(status, {"errors": [error]}, headers or {}), request_id)
-
-
 def _response(answer: Answer, request_id: str) -> Response:
-    headers = {"X-Openstack-Request-Id": request_id, "X-Content-Type-Options": "nosniff", **answer.headers}
+    headers = {**common_headers(request_id), **answer.headers}
     if answer.stream is not None:
         return StreamingResponse(answer.stream, answer.status, headers, answer.content_type)
     if answer.status == 204:

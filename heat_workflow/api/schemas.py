@@ -94,6 +94,14 @@ class HeatOrigin(Strict):
     edges: Annotated[list[Edge], Field(max_length=1000)] = []
 
 
+class Batch(Strict):
+    """How a fan-out rolls over its servers."""
+
+    max_size: Annotated[int, Field(ge=1, le=10_000)] = 1
+    pause: Annotated[float, Field(ge=0, le=86400)] = 0
+    max_errors: Annotated[int, Field(ge=0, le=10_000)] = 0
+
+
 class WorkflowRef(Strict):
     """The workflow that a PUT of a task may bring into being."""
 
@@ -115,6 +123,7 @@ class TaskIn(Strict):
     capabilities: Annotated[list[Name], Field(max_length=32)] = []
     server: Name | None = None
     servers: Annotated[dict[Name, Name], Field(min_length=1, max_length=10_000)] | None = None
+    batch: Batch | None = None
     action: Name = "CREATE"
     priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
     timeout: Seconds | None = None
@@ -131,6 +140,8 @@ class TaskIn(Strict):
     def _one_target(self) -> TaskIn:
         if self.server is not None and self.servers is not None:
             raise ValueError("give server or servers, not both")
+        if self.batch is not None and self.servers is None:
+            raise ValueError("batch rolls over servers; give servers")
         return self
 
     def new_task(self) -> model.NewTask:
@@ -170,6 +181,17 @@ class TaskPut(TaskIn):
     """A task under its caller's id; may bring its workflow into being."""
 
     workflow: WorkflowRef | None = None
+
+
+class TaskPatch(Strict):
+    """What may be changed of a task that nobody has claimed."""
+
+    input_values: Annotated[dict[ValueName, Any], Field(max_length=256)] | None = None
+    priority: Annotated[int, Field(ge=-1000, le=1000)] | None = None
+    timeout: Seconds | None = None
+    pickup_timeout: Seconds | None = None
+    deadline: Seconds | None = None
+    retry_delay: Annotated[float, Field(ge=0, le=86400)] | None = None
 
 
 class TasksIn(Strict):
@@ -225,6 +247,10 @@ class EnrollIn(Strict):
     nonce: Nonce
     hw_uuid: Annotated[str, Field(max_length=64)] | None = None
     agent_version: Annotated[str, Field(max_length=64)] | None = None
+
+
+class CredentialIn(Strict):
+    next_sha256: Sha256
 
 
 class JournalEntry(Strict):
@@ -286,3 +312,15 @@ class ClaimIn(Strict):
 class HeartbeatIn(Strict):
     attempt: Annotated[int, Field(ge=0, lt=2**63)]
     claim_id: Uuid
+
+
+class LogChunk(Strict):
+    n: Annotated[int, Field(ge=0, lt=2**31)]
+    stream: Literal["stdout", "stderr"]
+    text: Annotated[str, Field(max_length=64 * 1024)]
+
+
+class LogIn(Strict):
+    attempt: Annotated[int, Field(ge=0, lt=2**63)]
+    claim_id: Uuid
+    chunks: Annotated[list[LogChunk], Field(min_length=1, max_length=64)]

@@ -13,7 +13,7 @@ from heat_workflow.api.routing import Answer, Call, Route
 from heat_workflow.api.workflows import CONTROL, CREATE, DELETE, GET, page
 from heat_workflow.api.workflows import ONE as WORKFLOW
 from heat_workflow.store import Tx
-from heat_workflow.taskqueue import adding, cancelling, looking
+from heat_workflow.taskqueue import adding, cancelling, changing, logs, looking, repeating
 
 ROOT = WORKFLOW + "/tasks"
 ONE = ROOT + "/{task_id}"
@@ -76,6 +76,7 @@ async def show_task(call: Call) -> Answer:
         call.project_id,
         call.path["workflow_id"],
         task_id,
+        query.reveal,
     )
     return Answer(200, views.task(details, reveal=query.reveal))
 
@@ -89,6 +90,37 @@ async def cancel_task(call: Call) -> Answer:
     place = (call.project_id, call.path["workflow_id"], call.path["task_id"])
     await call.queue.write(cancelling.cancel_task, *place)
     return Answer(202, views.task(await call.queue.read(looking.task_details, *place)))
+
+
+async def change_task(call: Call) -> Answer:
+    place = (call.project_id, call.path["workflow_id"], call.path["task_id"])
+    changes = call.body.model_dump(exclude_unset=True)
+    await call.queue.write(changing.change_task, *place, changes)
+    return Answer(200, views.task(await call.queue.read(looking.task_details, *place)))
+
+
+async def rerun_task(call: Call) -> Answer:
+    place = (call.project_id, call.path["workflow_id"], call.path["task_id"])
+    await call.queue.write(repeating.rerun_task, *place)
+    return Answer(202, views.task(await call.queue.read(looking.task_details, *place)))
+
+
+async def undo_task(call: Call) -> Answer:
+    """The undo task, which is a task of its own to watch."""
+    workflow_id = call.path["workflow_id"]
+    undo = await call.queue.write(repeating.undo_task, call.project_id, workflow_id, call.path["task_id"])
+    details = await call.queue.read(looking.task_details, call.project_id, workflow_id, undo.id)
+    return Answer(202, views.task(details))
+
+
+async def show_log(call: Call) -> Answer:
+    """The output as it was written; with ``follow`` it streams until the attempt is over."""
+    place = (call.project_id, call.path["workflow_id"], call.path["task_id"])
+    await call.queue.read(cancelling.get_task, *place)
+    if call.query.follow:
+        return Answer(200, stream=logs.follow(call.queue, *place), content_type="text/plain; charset=utf-8")
+    chunks = await call.queue.read(logs.read_log, *place, -1)
+    return Answer(200, {"chunks": chunks.chunks, "attempt": chunks.attempt})
 
 
 async def list_attempts(call: Call) -> Answer:
@@ -125,4 +157,10 @@ ROUTES = [
     Route("DELETE", ONE, delete_task, DELETE, "Cancel and detach", answers=(204,), refusals=(404,)),
     Route("POST", ONE + "/cancel", cancel_task, CONTROL, "Cancel", answers=(202,), refusals=(404,)),
     Route("GET", ONE + "/attempts", list_attempts, GET, "Every attempt with its result", refusals=(404,)),
+    Route(
+        "PATCH", ONE, change_task, CREATE, "Change what nobody has claimed", body=schemas.TaskPatch, refusals=(404, 409)
+    ),
+    Route("POST", ONE + "/rerun", rerun_task, CONTROL, "Run again", answers=(202,), refusals=(404, 409)),
+    Route("POST", ONE + "/undo", undo_task, CONTROL, "Take a success back", answers=(202,), refusals=(404, 409)),
+    Route("GET", ONE + "/log", show_log, GET, "The output as it is written", query=queries.LogQuery, refusals=(404,)),
 ]

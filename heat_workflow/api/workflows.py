@@ -10,7 +10,7 @@ from heat_workflow import model
 from heat_workflow.api import queries, schemas, views
 from heat_workflow.api.routing import Answer, Call, Route
 from heat_workflow.store import Tx
-from heat_workflow.taskqueue import adding, events, workflows
+from heat_workflow.taskqueue import adding, events, repeating, workflows
 
 ROOT = "/v1/workflows"
 ONE = ROOT + "/{workflow_id}"
@@ -192,6 +192,24 @@ ROUTES = [
         _control(workflows.cancel_workflow),
         CONTROL,
         "Cancel every task",
+        answers=(202,),
+        refusals=(404, 409),
+    ),
+    Route(
+        "POST",
+        ONE + "/rerun",
+        _control(repeating.rerun_workflow),
+        CONTROL,
+        "Run what failed again, with what depends on it",
+        answers=(202,),
+        refusals=(404, 409),
+    ),
+    Route(
+        "POST",
+        ONE + "/undo",
+        _control(repeating.undo_workflow),
+        CONTROL,
+        "Undo what succeeded, in reverse order",
         answers=(202,),
         refusals=(404, 409),
     ),

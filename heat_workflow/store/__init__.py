@@ -77,8 +77,39 @@ class Tx(Protocol):
     def list_due(self, limit: int) -> list[model.Task]:
         """Tasks of every project whose ``due_at`` has come."""
 
-    def key_in_use(self, project_id: str, concurrency_key: str) -> bool:
-        """Whether an agent holds a task with this concurrency key."""
+    def key_holder(self, project_id: str, concurrency_key: str) -> str | None:
+        """The id of the task that holds the concurrency key."""
+
+    def take_key(self, task: model.Task) -> bool:
+        """Take the task's concurrency key; False while another task holds it."""
+
+    def drop_key(self, task: model.Task) -> None: ...
+    def ready_with_key(self, project_id: str, concurrency_key: str, limit: int) -> list[model.Task]: ...
+    def list_fanout(self, workflow_id: str, fanout: str, batch: int) -> list[model.Task]:
+        """The members of one batch of a fan-out that hold their names."""
+
+    def count_fanout(self, workflow_id: str, fanout: str) -> dict[str, int]:
+        """Members of the fan-out by state."""
+
+    def batch_unfinished(self, workflow_id: str, fanout: str, batch: int) -> bool:
+        """Whether a member of this batch or one before it is unfinished."""
+
+    def undo_tasks(self, task_id: str) -> list[model.Task]:
+        """The tasks that were added to undo this one."""
+
+    def save_spec(self, task: model.Task) -> None:
+        """Write what was asked for anew: spec, priority, deadline."""
+
+    # -- secrets
+    def seal(self, task: model.Task, kind: str, values: Mapping[str, Json]) -> None:
+        """Keep hidden values of the task, encrypted. Invalid if the store has no key."""
+
+    def unseal(self, task: model.Task, kind: str) -> dict[str, Json]:
+        """The hidden values by name. Unavailable if one cannot be decrypted (its row is not this task's, S60)."""
+
+    def erase(self, task: model.Task, kind: str) -> None: ...
+    def keyed_digest(self, text: str) -> str:
+        """A digest that is worth nothing without the store's key: hidden values cannot be guessed from it."""
 
     # -- attempts
     def insert_attempt(self, attempt: model.Attempt) -> None: ...

@@ -95,6 +95,7 @@ def agent_row(agent: model.Agent) -> dict[str, Any]:
         "state": agent.state.value,
         "draining": int(agent.draining),
         "inventory": dump(agent.inventory),
+        "old_hashes": dump(agent.old_hashes),
     }
 
 
@@ -105,4 +106,5 @@ def agent_of(row: Sequence[Any]) -> model.Agent:
     fields["state"] = model.AgentState(fields["state"])
     fields["draining"] = bool(fields["draining"])
     fields["inventory"] = json.loads(fields["inventory"])
+    fields["old_hashes"] = json.loads(fields["old_hashes"])
     return model.Agent(**fields)

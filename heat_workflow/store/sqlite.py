@@ -23,6 +23,7 @@ from oslo_log import log
 from heat_workflow import errors
 from heat_workflow.store import Tx
 from heat_workflow.store.claims import Sqlite
+from heat_workflow.store.keyring import KeyRing
 from heat_workflow.store.statements import Prepared
 from heat_workflow.store.transaction import SqlTx
 
@@ -86,7 +87,7 @@ class _Write:
 class SqliteStore:
     """The Store on one SQLite file (WAL, synchronous=FULL)."""
 
-    def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, url: str, keys: KeyRing, clock: Callable[[], float] = time.time) -> None:
         path = sa.make_url(url).database
         if not path or path == ":memory:":
             raise errors.Invalid(
@@ -96,6 +97,7 @@ class SqliteStore:
         self._engine = engine_for(url)
         self._clock = clock
         self._dialect = Sqlite()
+        self._keys = keys
         self._run = Prepared(self._engine.dialect)
         self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._readers = concurrent.futures.ThreadPoolExecutor(_READERS, "store-read")
@@ -119,7 +121,7 @@ class SqliteStore:
 
     def _read(self, fn: Callable[[Tx], T]) -> T:
         with translated(), self._engine.connect() as connection:
-            return fn(SqlTx(connection, self._run, self._dialect, self._clock()))
+            return fn(SqlTx(connection, self._run, self._dialect, self._keys, self._clock()))
 
     async def write(self, fn: Callable[[Tx], T]) -> T:
         if self._closed:
@@ -169,7 +171,7 @@ class SqliteStore:
             self._wake(keys)
 
     def _run_one(self, connection: sa.Connection, write: _Write) -> None:
-        tx = SqlTx(connection, self._run, self._dialect, self._clock())
+        tx = SqlTx(connection, self._run, self._dialect, self._keys, self._clock())
         connection.exec_driver_sql("SAVEPOINT one")
         try:
             write.result = write.fn(tx)

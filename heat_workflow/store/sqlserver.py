@@ -21,6 +21,7 @@ from heat_workflow import errors
 from heat_workflow.store import Tx
 from heat_workflow.store.claims import dialect_of
 from heat_workflow.store.clock import DatabaseClock
+from heat_workflow.store.keyring import KeyRing
 from heat_workflow.store.notices import Notices, notices_for
 from heat_workflow.store.statements import Prepared
 from heat_workflow.store.transaction import SqlTx
@@ -34,7 +35,7 @@ _TRIES = 12  # of one transaction against deadlocks and lock waits, which are th
 class ServerStore:
     """The Store on PostgreSQL or MariaDB."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, keys: KeyRing) -> None:
         self._engine = sa.create_engine(
             url,
             hide_parameters=True,
@@ -47,6 +48,7 @@ class ServerStore:
         )
         exc_filters.register_engine(self._engine)
         self._dialect = dialect_of(self._engine.dialect.name)
+        self._keys = keys
         self._clock = DatabaseClock(self._dialect.clock)
         self._run = Prepared(self._engine.dialect)
         self._threads = concurrent.futures.ThreadPoolExecutor(_CONNECTIONS, "store")
@@ -111,4 +113,4 @@ class ServerStore:
         return result
 
     def _tx(self, connection: sa.Connection) -> SqlTx:
-        return SqlTx(connection, self._run, self._dialect, self._clock.now(connection))
+        return SqlTx(connection, self._run, self._dialect, self._keys, self._clock.now(connection))

@@ -68,6 +68,7 @@ MUTABLE = (
     "not_before",
     "lease_until",
     "cancel_until",
+    "deadline_at",
     "due_at",
 )
 SAVE_TASK = (
@@ -121,15 +122,63 @@ LOCK_READY = FIND_READY.with_for_update(skip_locked=True)
 LIST_DUE = (
     sa.select(t.task).where(t.task.c.due_at <= p("now")).order_by(t.task.c.due_at).limit(p("most", type_=sa.Integer))
 )
-KEY_IN_USE: sa.Select[Any] = (
-    sa.select(sa.literal_column("1"))
+KEY_HOLDER = sa.select(t.lock.c.task_id).where(
+    t.lock.c.project_id == p("project_id"), t.lock.c.concurrency_key == p("concurrency_key")
+)
+DROP_KEY = sa.delete(t.lock).where(
+    t.lock.c.project_id == p("project_id"),
+    t.lock.c.concurrency_key == p("concurrency_key"),
+    t.lock.c.task_id == p("task_id"),
+)
+READY_WITH_KEY = (
+    sa.select(t.task)
     .where(
         t.task.c.project_id == p("project_id"),
         t.task.c.concurrency_key == p("concurrency_key"),
-        _literals(t.task.c.state, _HELD),
+        t.task.c.state == sa.literal_column(f"'{model.TaskState.READY.value}'"),
+    )
+    .order_by(t.task.c.rank, t.task.c.ready_at)
+    .limit(p("most", type_=sa.Integer))
+)
+LIST_FANOUT = (
+    sa.select(t.task)
+    .where(
+        t.task.c.workflow_id == p("workflow_id"),
+        t.task.c.fanout == p("fanout"),
+        t.task.c.batch == p("batch"),
+        t.task.c.holds_name == sa.literal_column("1"),
+    )
+    .order_by(t.task.c.seq)
+)
+COUNT_FANOUT = (
+    sa.select(t.task.c.state, sa.func.count())
+    .where(
+        t.task.c.workflow_id == p("workflow_id"),
+        t.task.c.fanout == p("fanout"),
+        t.task.c.holds_name == sa.literal_column("1"),
+    )
+    .group_by(t.task.c.state)
+)
+BATCH_UNFINISHED: sa.Select[Any] = (
+    sa.select(sa.literal_column("1"))
+    .where(
+        t.task.c.workflow_id == p("workflow_id"),
+        t.task.c.fanout == p("fanout"),
+        t.task.c.batch <= p("batch"),
+        t.task.c.holds_name == sa.literal_column("1"),
+        _literals(t.task.c.state, _UNFINISHED),
     )
     .limit(1)
 )
+UNDO_TASKS = sa.select(t.task).where(t.task.c.undo_of == p("undo_of")).order_by(t.task.c.seq)
+SAVE_SPEC = (
+    sa.update(t.task).where(t.task.c.id == p("key")).values(_set(t.task, "spec", "rank", "deadline_at", "due_at"))
+)
+READ_SECRETS = sa.select(t.secret.c.name, t.secret.c.sealed).where(
+    t.secret.c.task_id == p("task_id"), t.secret.c.kind == p("kind")
+)
+DROP_SECRETS = sa.delete(t.secret).where(t.secret.c.task_id == p("task_id"), t.secret.c.kind == p("kind"))
+INSERT_SECRET = sa.insert(t.secret)
 HELD_TASKS = sa.select(t.task).where(t.task.c.agent_id == p("agent_id"), _literals(t.task.c.state, _HELD))
 
 INSERT_ATTEMPT = sa.insert(t.attempt)

@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
 metadata = sa.MetaData()
-# Names compare byte for byte everywhere; MariaDB's own default would take `A` and `a` for one.
-_MARIADB: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
+# Names compare byte for byte everywhere; MariaDB's default would take `A` and `a` for one, its plain `_bin` `a` and `a `.
+_MARIADB: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_nopad_bin"}
 
 _UUID = sa.String(36)
 _WORD = sa.String(32)
@@ -78,7 +78,8 @@ task = sa.Table(
     sa.Column("detached", sa.Integer, nullable=False),
     sa.Column("confirmed", sa.Integer),
     sa.Column("undo_of", _UUID),
-    sa.Column("concurrency_key", _NAME),
+    sa.Column("batch", sa.Integer),
+    sa.Column("concurrency_key", sa.String(255)),
     sa.Column("created_at", _TIME, nullable=False),
     sa.Column("ready_at", _TIME),
     sa.Column("started_at", _TIME),
@@ -92,6 +93,8 @@ task = sa.Table(
     sa.Index("task_by_state", "workflow_id", "state"),
     sa.Index("task_ready", "project_id", "route", "state", "rank", "ready_at"),
     sa.Index("task_due", "due_at"),
+    sa.Index("task_by_fanout", "workflow_id", "fanout", "batch"),
+    sa.Index("task_by_undo", "undo_of"),
     sa.Index("task_by_agent", "agent_id", "state"),
     **_MARIADB,
 )
@@ -161,8 +164,8 @@ agent = sa.Table(
     sa.Column("next_hash", _HASH),
     sa.Column("prev_hash", _HASH),
     sa.Column("prev_until", _TIME),
+    sa.Column("old_hashes", _TEXT, nullable=False),
     sa.Column("nonce", sa.String(128)),
-    sa.Column("nonce_seen_at", _TIME),
     sa.Column("hw_uuid", sa.String(64)),
     sa.Column("version", sa.String(64)),
     sa.Column("inventory", _TEXT, nullable=False),
@@ -195,6 +198,27 @@ log_chunk = sa.Table(
     sa.Column("n", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("stream", _WORD, nullable=False),
     sa.Column("text", _TEXT, nullable=False),
+    **_MARIADB,
+)
+
+# Hidden values, encrypted; a task's inputs go when it ends.
+secret = sa.Table(
+    "secret",
+    metadata,
+    sa.Column("task_id", _UUID, primary_key=True),
+    sa.Column("kind", _WORD, primary_key=True),
+    sa.Column("name", sa.String(255), primary_key=True),
+    sa.Column("sealed", _TEXT, nullable=False),
+    **_MARIADB,
+)
+
+# One row per concurrency key that is taken.
+lock = sa.Table(
+    "lock",
+    metadata,
+    sa.Column("project_id", _HASH, primary_key=True),
+    sa.Column("concurrency_key", sa.String(255), primary_key=True),
+    sa.Column("task_id", _UUID, nullable=False),
     **_MARIADB,
 )
 

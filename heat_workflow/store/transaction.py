@@ -14,6 +14,7 @@ from heat_workflow import model
 from heat_workflow.store import rows, tables
 from heat_workflow.store import statements as st
 from heat_workflow.store.claims import Dialect
+from heat_workflow.store.keyring import KeyRing
 
 _IN_MOST = 500  # ids in one IN list: far below SQLite's 32766 variables and kind to every planner
 
@@ -26,10 +27,13 @@ def _chunks(values: Sequence[Any]) -> Iterable[Sequence[Any]]:
 class SqlTx:
     """What a use case may do between BEGIN and COMMIT. ``wakes`` holds the keys to wake after the commit."""
 
-    def __init__(self, connection: sa.Connection, run: st.Prepared, dialect: Dialect, now: float) -> None:
+    def __init__(
+        self, connection: sa.Connection, run: st.Prepared, dialect: Dialect, keys: KeyRing, now: float
+    ) -> None:
         self._connection = connection
         self._prepared = run
         self._dialect = dialect
+        self._keys = keys
         self._now = now
         self._events: dict[str, list[tuple[str, str | None, str]]] = {}
         self.wakes: set[str] = set()
@@ -67,7 +71,7 @@ class SqlTx:
 
     def delete_workflow(self, workflow_id: str) -> None:
         task_ids = sa.select(tables.task.c.id).where(tables.task.c.workflow_id == workflow_id)
-        for table in (tables.attempt, tables.log_chunk):
+        for table in (tables.attempt, tables.log_chunk, tables.secret, tables.lock):
             self._connection.execute(sa.delete(table).where(table.c.task_id.in_(task_ids)))
         for table in (tables.event, tables.requirement, tables.task):
             self._connection.execute(sa.delete(table).where(table.c.workflow_id == workflow_id))
@@ -200,8 +204,59 @@ class SqlTx:
     def list_due(self, limit: int) -> list[model.Task]:
         return [rows.task_of(row) for row in self._run(st.LIST_DUE, now=self._now, most=limit)]
 
-    def key_in_use(self, project_id: str, concurrency_key: str) -> bool:
-        return self._one(st.KEY_IN_USE, project_id=project_id, concurrency_key=concurrency_key) is not None
+    def key_holder(self, project_id: str, concurrency_key: str) -> str | None:
+        row = self._one(st.KEY_HOLDER, project_id=project_id, concurrency_key=concurrency_key)
+        return None if row is None else str(row[0])
+
+    def take_key(self, task: model.Task) -> bool:
+        key = {"project_id": task.project_id, "concurrency_key": task.concurrency_key, "task_id": task.id}
+        return self._insert_missing(tables.lock, key)
+
+    def drop_key(self, task: model.Task) -> None:
+        key = {"project_id": task.project_id, "concurrency_key": task.concurrency_key, "task_id": task.id}
+        self._run(st.DROP_KEY, **key)
+
+    def ready_with_key(self, project_id: str, concurrency_key: str, limit: int) -> list[model.Task]:
+        found = self._run(st.READY_WITH_KEY, project_id=project_id, concurrency_key=concurrency_key, most=limit)
+        return [rows.task_of(row) for row in found]
+
+    def list_fanout(self, workflow_id: str, fanout: str, batch: int) -> list[model.Task]:
+        found = self._run(st.LIST_FANOUT, workflow_id=workflow_id, fanout=fanout, batch=batch)
+        return [rows.task_of(row) for row in found]
+
+    def count_fanout(self, workflow_id: str, fanout: str) -> dict[str, int]:
+        return dict(self._run(st.COUNT_FANOUT, workflow_id=workflow_id, fanout=fanout).fetchall())
+
+    def batch_unfinished(self, workflow_id: str, fanout: str, batch: int) -> bool:
+        return self._one(st.BATCH_UNFINISHED, workflow_id=workflow_id, fanout=fanout, batch=batch) is not None
+
+    def undo_tasks(self, task_id: str) -> list[model.Task]:
+        return [rows.task_of(row) for row in self._run(st.UNDO_TASKS, undo_of=task_id)]
+
+    def save_spec(self, task: model.Task) -> None:
+        row = rows.task_row(task)
+        new = {f"new_{name}": row[name] for name in ("spec", "rank", "deadline_at", "due_at")}
+        self._run(st.SAVE_SPEC, key=task.id, **new)
+
+    # -- secrets
+
+    def seal(self, task: model.Task, kind: str, values: Mapping[str, model.Json]) -> None:
+        for name in sorted(values):
+            sealed = self._keys.seal(f"{task.project_id}|{task.id}|{kind}|{name}", rows.dump(values[name]))
+            self._run(st.INSERT_SECRET, task_id=task.id, kind=kind, name=name, sealed=sealed)
+
+    def unseal(self, task: model.Task, kind: str) -> dict[str, model.Json]:
+        found = self._run(st.READ_SECRETS, task_id=task.id, kind=kind)
+        return {
+            name: json.loads(self._keys.unseal(f"{task.project_id}|{task.id}|{kind}|{name}", sealed))
+            for name, sealed in found
+        }
+
+    def erase(self, task: model.Task, kind: str) -> None:
+        self._run(st.DROP_SECRETS, task_id=task.id, kind=kind)
+
+    def keyed_digest(self, text: str) -> str:
+        return self._keys.digest(text)
 
     # -- attempts
 

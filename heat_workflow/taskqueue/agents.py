@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from heat_workflow import errors, lifecycle, model
 from heat_workflow.model import Agent, AgentState, Json, TaskState
 from heat_workflow.store import Tx
-from heat_workflow.taskqueue import adding, credentials, settling
+from heat_workflow.taskqueue import building, credentials, settling
 
 JOIN_TTL = 3600.0  # seconds a join token is good for: a slow VM boot
 JOIN_TTL_MOST = 86400.0
@@ -38,6 +38,14 @@ def get_agent(tx: Tx, project_id: str, agent_id: str) -> Agent:
     return agent
 
 
+def find_any_state(tx: Tx, project_id: str, agent_id: str) -> Agent:
+    """The agent, revoked ones too: their history outlives them."""
+    agent = tx.find_agent(agent_id)
+    if agent is None or agent.project_id != project_id:
+        raise not_found(agent_id)
+    return agent
+
+
 def not_found(agent_id: str) -> errors.NotFound:
     return errors.NotFound(f"agent {agent_id} is not known in this project", code="agent-not-found")
 
@@ -48,7 +56,7 @@ def register_agent(tx: Tx, project_id: str, agent_id: str, asked: NewAgent) -> t
     Repeated while nobody has enrolled, it makes a new token and kills the old one; afterwards the token is None.
     Conflict for another content, and for the id of a revoked agent: ids are never used again.
     """
-    mark = adding.digest([asked.name, asked.granted, asked.server, asked.heat])
+    mark = building.digest([asked.name, asked.granted, asked.server, asked.heat])
     known = tx.lock_agent(agent_id)
     if known is None:
         return _insert_agent(tx, project_id, agent_id, asked, mark)
@@ -84,8 +92,8 @@ def _insert_agent(tx: Tx, project_id: str, agent_id: str, asked: NewAgent, mark:
         next_hash=None,
         prev_hash=None,
         prev_until=None,
+        old_hashes=[],
         nonce=None,
-        nonce_seen_at=None,
         hw_uuid=None,
         version=None,
         inventory={},
@@ -131,6 +139,7 @@ def rejoin_agent(tx: Tx, project_id: str, agent_id: str) -> tuple[Agent, str]:
         cred_hash=None,
         next_hash=None,
         prev_hash=None,
+        old_hashes=[],
         nonce=None,
         hw_uuid=None,
     )
@@ -162,6 +171,16 @@ def change_agent(
         _supersede(tx, changed)
     tx.save_agent(changed)
     tx.insert_agent_event(agent, "changed", {"capabilities": list(changed.capabilities)})
+    tx.wake(f"agent:{agent.id}")
+    return changed
+
+
+def quarantine_agent(tx: Tx, project_id: str, agent_id: str) -> Agent:
+    """Give the agent nothing and hear nothing from it, but let the guest keep what it has: evidence."""
+    agent = _locked(tx, project_id, agent_id)
+    changed = dataclasses.replace(agent, state=AgentState.SUSPECT)
+    tx.save_agent(changed)
+    tx.insert_agent_event(agent, "quarantined", {})
     tx.wake(f"agent:{agent.id}")
     return changed
 

@@ -39,10 +39,11 @@ def detach_task(tx: Tx, project_id: str, workflow_id: str, task_id: str) -> None
         settling.end_workflow(tx, workflow, model.WorkflowState.CLOSED)
 
 
-def cancel_all(tx: Tx, workflow: Workflow, reason: str) -> None:
+def cancel_all(tx: Tx, workflow: Workflow, reason: str, *, undos_too: bool = True) -> None:
     """Cancel every unfinished task of a locked workflow, those that others wait for last: none is skipped instead."""
-    unfinished = [task for task in tx.list_tasks(workflow.id) if not task.finished]
-    for task in reversed(unfinished):
-        after = lifecycle.cancel_requested(task, tx.now, reason)
-        if after is not task:
-            settling.move(tx, task, after)
+    listed = [t for t in tx.list_tasks(workflow.id) if not t.finished and (undos_too or t.undo_of is None)]
+    for task in reversed(listed):
+        present = tx.find_task(workflow.project_id, task.id)
+        after = task if present is None else lifecycle.cancel_requested(present, tx.now, reason)
+        if present is not None and after is not present:
+            settling.move(tx, present, after)

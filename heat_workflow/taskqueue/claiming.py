@@ -10,7 +10,7 @@ from typing import Any
 from heat_workflow import errors, lifecycle, model
 from heat_workflow.model import Agent, AgentState, Json, Task
 from heat_workflow.store import Tx
-from heat_workflow.taskqueue import adding, settling
+from heat_workflow.taskqueue import announcing, requirements
 
 _PAGE = 20  # candidates looked at together; nearly always the first one fits
 
@@ -55,11 +55,15 @@ def claim(tx: Tx, agent_id: str, claim_id: str) -> Claimed | None:
     if not _may_take(agent):
         return None
     for task in _candidates(tx, agent):
+        if task.concurrency_key is not None and not tx.take_key(task):
+            continue
         after = lifecycle.claimed(task, agent.id, model.ClaimId(claim_id), tx.now)
         if not tx.save_task(task, after):
+            if task.concurrency_key is not None:
+                tx.drop_key(task)
             continue
         tx.insert_attempt(_attempt(after, tx.now))
-        settling.announce(tx, after)
+        announcing.announce(tx, after)
         return _delivery(tx, after)
     return None
 
@@ -90,7 +94,7 @@ def _candidates(tx: Tx, agent: Agent) -> Iterator[Task]:
 
 
 def _key_free(tx: Tx, task: Task) -> bool:
-    return task.concurrency_key is None or not tx.key_in_use(task.project_id, task.concurrency_key)
+    return task.concurrency_key is None or tx.key_holder(task.project_id, task.concurrency_key) is None
 
 
 def _attempt(task: Task, now: float) -> model.Attempt:
@@ -126,20 +130,32 @@ def resolved_inputs(tx: Tx, task: Task) -> dict[str, Json]:
     """
     values = task.spec.get("input_values")
     inputs: dict[str, Json] = dict(values) if isinstance(values, dict) else {}
-    late = adding.late_inputs(task.spec)
+    if task.spec.get("hidden_inputs"):
+        inputs |= tx.unseal(task, "input")
+    late = requirements.late_inputs(task.spec)
     if not late:
         return inputs
     required = tx.requirements_of(task.id)
     attempts = tx.last_attempts(required)
+    hidden: dict[str, dict[str, Json]] = {
+        other.id: tx.unseal(other, "output") for other in required if other.spec.get("hidden_outputs")
+    }
     for name, (source, output) in late.items():
-        inputs[name] = _late_value(required, attempts, source, output)
+        inputs[name] = _late_value(required, attempts, hidden, source, output)
     return inputs
 
 
-def _late_value(required: list[Task], attempts: Mapping[str, model.Attempt], source: str, output: str) -> Json:
+def _late_value(
+    required: list[Task],
+    attempts: Mapping[str, model.Attempt],
+    hidden: Mapping[str, Mapping[str, Json]],
+    source: str,
+    output: str,
+) -> Json:
     def value(task: Task) -> Json:
         attempt = attempts.get(task.id)
-        return None if attempt is None else attempt.outputs.get(output)
+        known = {} if attempt is None else {**attempt.outputs, **hidden.get(task.id, {})}
+        return known.get(output)
 
     members = [task for task in required if task.fanout == source]
     if members:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from heat_workflow import errors, lifecycle, model
 from heat_workflow.model import Task, TaskState
 from heat_workflow.store import Tx
-from heat_workflow.taskqueue import settling
+from heat_workflow.taskqueue import announcing, settling
 
 _MOST = 200  # tasks in one transaction, so that claims get their turn between
 
@@ -29,7 +29,7 @@ def _expire_one(tx: Tx, listed: Task) -> None:
     if task is None or task.due_at != listed.due_at:
         return  # moved meanwhile, or by one that stood before it in this list
     if task.state is TaskState.WAITING and (task.deadline_at is None or task.deadline_at > tx.now):
-        after: Task | None = settling.readied(tx, task)
+        after: Task | None = announcing.readied(tx, task)
     else:
         after = lifecycle.overdue(task, tx.now)
     if after is None:

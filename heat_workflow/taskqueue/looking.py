@@ -24,10 +24,14 @@ class Details:
     waiting_for: str | None
 
 
-def task_details(tx: Tx, project_id: str, workflow_id: str, task_id: str) -> Details:
-    """One task with everything; NotFound if the workflow has no such task."""
+def task_details(tx: Tx, project_id: str, workflow_id: str, task_id: str, reveal: bool = False) -> Details:
+    """One task with everything, with ``reveal`` hidden outputs too; NotFound if the workflow has no such task."""
     task = cancelling.get_task(tx, project_id, workflow_id, task_id)
-    return details_of(tx, [task], definitions=True)[0]
+    details = details_of(tx, [task], definitions=True)[0]
+    if not reveal or details.attempt is None:
+        return details
+    outputs = {**details.attempt.outputs, **tx.unseal(task, "output")}
+    return dataclasses.replace(details, attempt=dataclasses.replace(details.attempt, outputs=outputs))
 
 
 def list_details(
@@ -70,6 +74,8 @@ def _waiting(tx: Tx, task: Task) -> str:
         shown = ", ".join(f"{other.name} ({other.state.value})" for other in unfinished[:5])
         more = f" and {len(unfinished) - 5} more" if len(unfinished) > 5 else ""
         return f"task {shown}{more}"
+    if task.batch and task.pending:
+        return f"the turn of batch {task.batch + 1} of {task.fanout}"
     if task.not_before is not None:
         return f"the delay before attempt {task.attempt + 1}, until {_when(task.not_before)}"
     return "its turn"
@@ -79,8 +85,9 @@ def _ready(tx: Tx, task: Task) -> str:
     workflow = tx.find_workflow(task.project_id, task.workflow_id)
     if workflow is not None and workflow.state is WorkflowState.PAUSED:
         return f"workflow {workflow.id} to be resumed: it is paused"
-    if task.concurrency_key is not None and tx.key_in_use(task.project_id, task.concurrency_key):
-        return f"the lock {task.concurrency_key}: another task with this concurrency_key is running"
+    holder = None if task.concurrency_key is None else tx.key_holder(task.project_id, task.concurrency_key)
+    if holder is not None:
+        return f"the lock {task.concurrency_key}: task {holder} with this concurrency_key is running"
     wanted = ", ".join(task.capabilities) or "any"
     able = [
         agent

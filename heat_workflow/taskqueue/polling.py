@@ -7,7 +7,7 @@ import asyncio
 
 from heat_workflow import errors, model
 from heat_workflow.store import Tx
-from heat_workflow.taskqueue import TaskQueue, claiming, settling
+from heat_workflow.taskqueue import TaskQueue, announcing, claiming
 from heat_workflow.taskqueue.claiming import Claimed
 from heat_workflow.wakeup import News, Wakeups
 
@@ -27,12 +27,16 @@ class Polls:
         """Note that the agent was heard of just now; written down a little later."""
         self._seen[agent_id] = asyncio.get_running_loop().time()
 
+    def waiting(self, agent_id: str) -> bool:
+        """Whether a poll of the agent is waiting in this process."""
+        return agent_id in self._waiting
+
     async def claim(self, agent: model.Agent, claim_id: str, seconds: float) -> Claimed | None:
         """The next task for the agent, waiting for one up to ``seconds``; a newer claim of the agent ends the wait."""
         self.saw(agent.id)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        keys = [f"agent:{agent.id}", *(settling.route_key(agent.project_id, r) for r in claiming.routes_of(agent))]
+        keys = [f"agent:{agent.id}", *(announcing.route_key(agent.project_id, r) for r in claiming.routes_of(agent))]
         with self._wakeups.watch(keys) as news:
             self._take_place(agent.id, news)
             try:

@@ -9,8 +9,12 @@ from collections.abc import Collection, Mapping
 from heat_workflow import errors, lifecycle, model
 from heat_workflow.model import Agent, AgentState, Json, TaskState
 from heat_workflow.store import Tx
-from heat_workflow.taskqueue import credentials, settling
+from heat_workflow.taskqueue import announcing, credentials, settling
 
+CREDENTIAL_LIFE = 86400.0  # seconds; a machine that was off for longer comes back by rotating
+ROTATE_AFTER = CREDENTIAL_LIFE / 2
+_OVERLAP = 60.0  # seconds the old secret is good after its successor's first use: connections run in parallel
+_OLD_KEPT = 16  # generations remembered, so that their use is recognised
 _THEFT_WINDOW = 900.0  # seconds after the first use in which a second key makes the agent suspect
 
 
@@ -67,39 +71,129 @@ def record_refused_enroll(tx: Tx, token: credentials.Token, credential_hash: str
     tx.insert_agent_event(agent, "join-token-reused", {})
 
 
-def authenticate(tx: Tx, token: credentials.Token) -> Agent:
-    """The agent whose credential this is. Unauthenticated, or Gone for the holder of a revoked one. Reads only."""
+def authenticate(tx: Tx, token: credentials.Token, rotating: bool) -> Agent:
+    """The agent whose credential this is. Reads only.
+
+    Unauthenticated; Gone for the holder of a revoked one. A credential past its day is good where ``rotating`` alone
+    (code ``rotate-required``).
+    """
     agent = tx.find_agent(token.agent_id)
-    if not credentials.matches(token.secret_hash, agent.cred_hash if agent else None) or agent is None:
+    kept = agent.cred_hash if agent else None
+    if agent is None or not (credentials.matches(token.secret_hash, kept) or _also_good(agent, token, tx.now)):
         raise refused()
     if agent.state is AgentState.REVOKED:
         raise errors.Gone(f"agent {agent.id} was revoked", code="revoked")
     if agent.state is not AgentState.ACTIVE:
         raise refused()
+    is_next = credentials.matches(token.secret_hash, agent.next_hash)
+    stale = agent.cred_made_at is not None and tx.now - agent.cred_made_at > CREDENTIAL_LIFE
+    if stale and not rotating and not is_next:
+        raise errors.Unauthenticated("the credential is older than a day; rotate it first", code="rotate-required")
     return agent
+
+
+def _also_good(agent: Agent, token: credentials.Token, now: float) -> bool:
+    """The next secret, announced; or the one before while connections that began with it end."""
+    if credentials.matches(token.secret_hash, agent.next_hash):
+        return True
+    in_time = agent.prev_until is not None and agent.prev_until > now
+    return credentials.matches(token.secret_hash, agent.prev_hash) and in_time
+
+
+def rotate(tx: Tx, agent_id: str, next_hash: str) -> None:
+    """Announce the secret that the agent will use next; its first use makes it the one. May be repeated."""
+    agent = tx.lock_agent(agent_id)
+    if agent is None or agent.state is AgentState.REVOKED:
+        raise errors.Gone(f"agent {agent_id} was revoked", code="revoked")
+    if credentials.matches(next_hash, agent.cred_hash):
+        return
+    if next_hash in (agent.prev_hash, *agent.old_hashes):
+        raise errors.Conflict("a secret that was used before cannot be the next one", code="used-before")
+    tx.save_agent(dataclasses.replace(agent, next_hash=next_hash))
+
+
+def promote(tx: Tx, token: credentials.Token) -> None:
+    """First use of the next secret: it becomes the credential, the old one is good for a minute more."""
+    agent = tx.lock_agent(token.agent_id)
+    if agent is None or not credentials.matches(token.secret_hash, agent.next_hash):
+        return
+    old = [*agent.old_hashes, agent.prev_hash] if agent.prev_hash else list(agent.old_hashes)
+    tx.save_agent(
+        dataclasses.replace(
+            agent,
+            cred_hash=agent.next_hash,
+            cred_gen=agent.cred_gen + 1,
+            cred_made_at=tx.now,
+            next_hash=None,
+            prev_hash=agent.cred_hash,
+            prev_until=tx.now + _OVERLAP,
+            old_hashes=old[-_OLD_KEPT:],
+        )
+    )
+    tx.insert_agent_event(agent, "rotated", {"generation": agent.cred_gen + 1})
+
+
+def record_refused_credential(tx: Tx, token: credentials.Token) -> None:
+    """An old generation was used: thief and owner cannot be told apart, so the agent is suspect (S19)."""
+    agent = tx.lock_agent(token.agent_id)
+    if agent is None or agent.state is not AgentState.ACTIVE or token.secret_hash not in _outdated(agent, tx.now):
+        return
+    tx.save_agent(dataclasses.replace(agent, state=AgentState.SUSPECT))
+    tx.insert_agent_event(agent, "old-credential", {"generation": agent.cred_gen})
+    tx.wake(f"agent:{agent.id}")
+
+
+def may_be_old(tx: Tx, token: credentials.Token) -> bool:
+    """Whether a refused token is an old generation of its agent: then the refusal is to be recorded. Reads only."""
+    agent = tx.find_agent(token.agent_id)
+    return agent is not None and token.secret_hash in _outdated(agent, tx.now)
+
+
+def _outdated(agent: Agent, now: float) -> list[str]:
+    over = agent.prev_until is None or agent.prev_until <= now
+    return [*agent.old_hashes, agent.prev_hash] if agent.prev_hash and over else list(agent.old_hashes)
 
 
 def hello(
     tx: Tx,
     agent_id: str,
     nonce: str,
+    previous_nonce: str | None,
     version: str | None,
     inventory: Mapping[str, Json],
     journal: Collection[tuple[str, int]],
+    alive: bool,
 ) -> Agent:
-    """Open a session. Leases the agent's journal does not know were lost on the way to it and never started: they
-    go back to the queue without costing an attempt."""
+    """Open a session; the one session of this agent.
+
+    Leases the agent's journal does not know were lost on the way to it and never started: they go back to the queue
+    without costing an attempt. Conflict (identity-in-use) while another process that holds the identity is alive:
+    ``alive`` says that one of its polls is waiting here, else it counts as alive for two heartbeats after it was seen.
+    """
     agent = tx.lock_agent(agent_id)
     if agent is None or agent.state is AgentState.REVOKED:
         raise errors.Gone(f"agent {agent_id} was revoked", code="revoked")
-    greeted = dataclasses.replace(
-        agent, nonce=nonce, nonce_seen_at=tx.now, version=version, inventory=inventory, last_seen_at=tx.now
-    )
+    if agent.nonce not in (None, nonce, previous_nonce):
+        seen = agent.last_seen_at or 0.0
+        if alive or tx.now - seen < 2 * model.HEARTBEAT_INTERVAL:
+            raise identity_in_use(agent_id)
+    greeted = dataclasses.replace(agent, nonce=nonce, version=version, inventory=inventory, last_seen_at=tx.now)
     tx.save_agent(greeted)
     for task in tx.held_tasks(agent.id):
         if (task.id, task.attempt) not in journal:
             _give_back(tx, task)
     return greeted
+
+
+def identity_in_use(agent_id: str) -> errors.Conflict:
+    return errors.Conflict(f"another process uses the identity of agent {agent_id}", code="identity-in-use")
+
+
+def record_duplicate(tx: Tx, agent_id: str) -> None:
+    """Two machines with one identity: the operator is to know (G17)."""
+    agent = tx.find_agent(agent_id)
+    if agent is not None:
+        tx.insert_agent_event(agent, "duplicate-agent", {})
 
 
 def _give_back(tx: Tx, task: model.Task) -> None:
@@ -112,7 +206,7 @@ def _give_back(tx: Tx, task: model.Task) -> None:
         settling.move(tx, task, lifecycle.moved(task, TaskState.CANCELLED, tx.now, confirmed=True))
         return
     waiting = lifecycle.moved(task, TaskState.WAITING, tx.now, attempts_left=task.attempts_left + 1, lease_until=None)
-    settling.move(tx, task, settling.readied(tx, waiting))
+    settling.move(tx, task, announcing.readied(tx, waiting))
 
 
 def seen(tx: Tx, times: Mapping[str, float]) -> None:

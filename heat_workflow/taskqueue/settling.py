@@ -8,11 +8,7 @@ import dataclasses
 from heat_workflow import errors, lifecycle, model
 from heat_workflow.model import Task, TaskState
 from heat_workflow.store import Tx
-
-
-def route_key(project_id: str, route: str) -> str:
-    """The wake-up key of agents that may take work of this route."""
-    return f"route:{project_id}:{route}"
+from heat_workflow.taskqueue import announcing, batches, undoing
 
 
 def move(tx: Tx, before: Task, after: Task) -> Task:
@@ -22,53 +18,84 @@ def move(tx: Tx, before: Task, after: Task) -> Task:
         tx.lock_workflow(before.project_id, before.workflow_id)
     if not tx.save_task(before, after):
         raise errors.Conflict(f"task {before.name} ({before.id}) was changed meanwhile; read it again", code="raced")
-    if after.state is not before.state:
-        announce(tx, after)
+    if after.state is before.state:
+        return after
+    announcing.announce(tx, after)
+    if before.state in model.HELD and after.state not in model.HELD:
+        _free_key(tx, after)
     if after.finished:
-        _unlock(tx, after)
-        end_if_done(tx, after.project_id, after.workflow_id)
+        _finish(tx, after)
     return after
 
 
-def announce(tx: Tx, task: Task) -> None:
-    """The event of the state a task has come to, and the wake-up of those who wait for that."""
-    body: dict[str, model.Json] = {"name": task.name, "state": task.state.value}
-    if task.status_reason:
-        body["reason"] = task.status_reason
-    if task.attempt:
-        body["attempt"] = task.attempt
-    if task.state in model.HELD:
-        body["agent_id"] = task.agent_id
-    tx.add_event(task.workflow_id, f"task-{task.state.value}", task, body)
-    if task.state is TaskState.READY:
-        wake_takers(tx, task)
-    if task.state is TaskState.CANCELLING:
-        tx.wake(f"agent:{task.agent_id}")
+def _finish(tx: Tx, task: Task) -> None:
+    """What the end of a task brings about: secrets go, successors and the next batch come, the workflow may end."""
+    if task.spec.get("hidden_inputs"):
+        tx.erase(task, "input")
+    if task.undo_of is not None and task.state is TaskState.SUCCEEDED:
+        undone = tx.find_task(task.project_id, task.undo_of)
+        if undone is not None and undone.state is TaskState.SUCCEEDED:
+            move(tx, undone, lifecycle.moved(undone, TaskState.UNDONE, tx.now))
+    _unlock(tx, task)
+    if task.batch is not None:
+        _turn(tx, task)
+    end_if_done(tx, task.project_id, task.workflow_id)
 
 
-def wake_takers(tx: Tx, task: Task) -> None:
-    """Tell the agents that may take the ready task."""
-    tx.wake(route_key(task.project_id, task.route))
+def _free_key(tx: Tx, task: Task) -> None:
+    if task.concurrency_key is None:
+        return
+    tx.drop_key(task)
+    for waiting in tx.ready_with_key(task.project_id, task.concurrency_key, 1):
+        announcing.wake_takers(tx, waiting)
 
 
-def readied(tx: Tx, task: Task) -> Task:
-    """The task as it becomes ready; one that nobody has to run succeeds at once (Heat::Ungrouped)."""
-    ready = lifecycle.moved(task, TaskState.READY, tx.now)
-    return lifecycle.moved(ready, TaskState.SUCCEEDED, tx.now) if task.spec.get("recorded_only") else ready
+def _turn(tx: Tx, task: Task) -> None:
+    """After the last task of a batch: the next one's turn, or its end if too many failed."""
+    assert task.fanout is not None
+    assert task.batch is not None
+    if tx.batch_unfinished(task.workflow_id, task.fanout, task.batch):
+        return
+    failed = batches.failures(tx.count_fanout(task.workflow_id, task.fanout))
+    most = batches.max_errors(task.spec)
+    for member in tx.list_fanout(task.workflow_id, task.fanout, task.batch + 1):
+        if member.state is not TaskState.WAITING:
+            continue
+        if failed > most:
+            reason = f"{failed} of {task.fanout} failed, more than max_errors {most}: no new batch starts"
+            move(tx, member, lifecycle.moved(member, TaskState.SKIPPED, tx.now, status_reason=reason))
+            continue
+        paused = dataclasses.replace(member, not_before=tx.now + batches.pause(task.spec))
+        _count_down(tx, member, paused if paused.not_before != tx.now else member)
+
+
+def _count_down(tx: Tx, before: Task, task: Task) -> None:
+    """One thing less to wait for; ready once it was the last and no delay is left."""
+    counted = lifecycle.with_due(dataclasses.replace(task, pending=task.pending - 1))
+    waits = counted.pending > 0 or (counted.not_before or 0) > tx.now
+    move(tx, before, counted if waits else announcing.readied(tx, counted))
 
 
 def _unlock(tx: Tx, finished: Task) -> None:
-    outcome = lifecycle.requirement_outcome(finished.state)
     for task in tx.dependants_of(finished.id):
         if task.state is not TaskState.WAITING:
             continue
-        if outcome is False:
+        if _lets_run(tx, finished, task):
+            _count_down(tx, task, task)
+        else:
             reason = f"requirement {finished.name} ({finished.id}) is {finished.state.value}"
             move(tx, task, lifecycle.moved(task, TaskState.SKIPPED, tx.now, status_reason=reason))
-            continue
-        counted = lifecycle.with_due(dataclasses.replace(task, pending=task.pending - 1))
-        waits = counted.pending > 0 or (counted.not_before or 0) > tx.now
-        move(tx, task, counted if waits else readied(tx, counted))
+
+
+def _lets_run(tx: Tx, finished: Task, task: Task) -> bool:
+    """Whether the finished requirement counts as met: it succeeded, its failure is within its fan-out's tolerance,
+    or the task (an undo) goes on whatever became of the others."""
+    if task.undo_of is not None or lifecycle.requirement_outcome(finished.state):
+        return True
+    most = batches.max_errors(finished.spec)
+    if finished.fanout is None or most == 0:
+        return False
+    return batches.failures(tx.count_fanout(finished.workflow_id, finished.fanout)) <= most
 
 
 def end_if_done(tx: Tx, project_id: str, workflow_id: str) -> None:
@@ -76,14 +103,26 @@ def end_if_done(tx: Tx, project_id: str, workflow_id: str) -> None:
     workflow = tx.find_workflow(project_id, workflow_id)
     if workflow is None or tx.has_unfinished(workflow.id) or workflow.state in model.WORKFLOW_FINISHED:
         return
-    if workflow.sealed:
-        undoing = workflow.state is model.WorkflowState.UNDOING
-        state = lifecycle.sealed_outcome((model.TaskState(s) for s in tx.count_tasks(workflow.id)), undoing)
-        if state is not None:
-            end_workflow(tx, workflow, state)
-    elif workflow.state in (model.WorkflowState.CANCELLING, model.WorkflowState.UNDOING):
-        tx.save_workflow(dataclasses.replace(workflow, state=model.WorkflowState.ACTIVE))
-        tx.add_event(workflow.id, "workflow-active", None, {})
+    taking_back = workflow.state is model.WorkflowState.UNDOING
+    if not workflow.sealed:
+        if taking_back or workflow.state is model.WorkflowState.CANCELLING:
+            tx.save_workflow(dataclasses.replace(workflow, state=model.WorkflowState.ACTIVE))
+            tx.add_event(workflow.id, "workflow-active", None, {})
+        return
+    counts = {model.TaskState(state): count for state, count in tx.count_tasks(workflow.id).items()}
+    state = lifecycle.sealed_outcome(counts)
+    if taking_back:
+        end_workflow(tx, workflow, _undo_outcome(tx, workflow))
+    elif state is model.WorkflowState.FAILED and workflow.on_failure == "undo":
+        undoing.begin(tx, workflow)
+    elif state is not None:
+        end_workflow(tx, workflow, state)
+
+
+def _undo_outcome(tx: Tx, workflow: model.Workflow) -> model.WorkflowState:
+    undos = [task for task in tx.list_tasks(workflow.id) if task.undo_of is not None]
+    clean = all(task.state is TaskState.SUCCEEDED for task in undos)
+    return model.WorkflowState.UNDONE if clean else model.WorkflowState.FAILED
 
 
 def end_workflow(tx: Tx, workflow: model.Workflow, state: model.WorkflowState) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from heat_workflow import errors, model
 from heat_workflow.model import Workflow, WorkflowState
 from heat_workflow.store import Tx
-from heat_workflow.taskqueue import cancelling, settling
+from heat_workflow.taskqueue import announcing, cancelling, settling
 
 
 def get_workflow(tx: Tx, project_id: str, workflow_id: str) -> Workflow:
@@ -105,7 +105,7 @@ def pause_workflow(tx: Tx, project_id: str, workflow_id: str) -> Workflow:
 def resume_workflow(tx: Tx, project_id: str, workflow_id: str) -> Workflow:
     workflow = _switch(tx, project_id, workflow_id, WorkflowState.PAUSED, WorkflowState.ACTIVE)
     for task in tx.list_tasks(workflow_id, state=model.TaskState.READY.value):
-        settling.wake_takers(tx, task)
+        announcing.wake_takers(tx, task)
     return workflow
 
 

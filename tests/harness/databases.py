@@ -95,7 +95,9 @@ class PostgreSql(_Server):
     def __init__(self) -> None:
         super().__init__()
         self._bin = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
-        self._run(str(self._bin / "initdb"), "-D", "data", "-A", "trust", "-U", "tester", "-E", "UTF8", "--locale=C.UTF-8")
+        self._run(
+            str(self._bin / "initdb"), "-D", "data", "-A", "trust", "-U", "tester", "-E", "UTF8", "--locale=C.UTF-8"
+        )
 
     def start(self) -> None:
         options = ["-c", f"port={self.port}", "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import requests
 
+from heat_workflow.store.keyring import KeyRing
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -33,6 +35,9 @@ class ApiProcess:
         settings = {"bind_port": str(self.port), "auth_strategy": "noauth", **(options or {})}
         lines = ["[api]", *(f"{name} = {value}" for name, value in settings.items())]
         lines += ["[database]", f"connection = {connection}"]
+        ring = directory / "keys.json"
+        KeyRing().with_new_key().save(str(ring))
+        lines += ["[secrets]", f"key_file = {ring}"]
         self.conf.write_text("\n".join([*lines, ""]))
         self._process: subprocess.Popen[bytes] | None = None
 

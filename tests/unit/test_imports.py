@@ -33,7 +33,7 @@ TABLE = [
     room("errors", "heat_workflow/errors.py heat_workflow/__init__.py"),
     room("model", "heat_workflow/model.py heat_workflow/lifecycle.py", "model errors"),
     room("conf", "heat_workflow/conf.py", "", "oslo_config"),
-    room("store", "heat_workflow/store", "store model errors", "sqlalchemy alembic oslo_db oslo_log psycopg"),
+    room("store", "heat_workflow/store", "store model errors", "sqlalchemy alembic cryptography oslo_db oslo_log psycopg"),
     room("wakeup", "heat_workflow/wakeup.py", "store model errors", "oslo_log"),
     room("taskqueue", "heat_workflow/taskqueue", "taskqueue wakeup store model errors", "oslo_log"),
     room(

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Limits: how often one caller may ask in vain. Work is never limited, only what an honest agent has no use for.
+
+Each API process counts for itself and in memory: a limit holds off abuse, nothing depends on its exact number. A
+legal request that meets one is answered 429 with the time to come back, and changes nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import random
+import time
+from collections.abc import Callable
+
+from heat_workflow import errors
+
+_KEYS_MOST = 100_000  # callers remembered by one meter; above it the longest silent one is forgotten first
+
+
+@dataclasses.dataclass(frozen=True)
+class Rate:
+    """``per_second`` in the long run, ``burst`` at once."""
+
+    per_second: float
+    burst: int
+
+
+EMPTY_CLAIMS = Rate(1.0, 10)  # by agent: claims that came back with nothing without having waited
+HEARTBEATS = Rate(0.5, 10)  # by agent and task
+REFUSALS = Rate(2.0, 100)  # by agent: an honest one meets a few after a restore, a guesser nothing else
+WRONG_JOIN_TOKENS = Rate(10 / 60, 10)  # by source address, and by agent id
+AUDITS = Rate(1 / 60, 10)  # by agent: security events written down; the rest of a flood says nothing new
+
+
+class Meter:
+    """How much of its rate each key has used: one number per key, the moment from which it has all of it again."""
+
+    def __init__(self, rate: Rate, clock: Callable[[], float] = time.monotonic, keys_most: int = _KEYS_MOST) -> None:
+        self._interval = 1 / rate.per_second
+        self._slack = (rate.burst - 1) * self._interval
+        self._clock = clock
+        self._keys_most = keys_most
+        self._whole_at: dict[str, float] = {}
+
+    def count(self, key: str) -> None:
+        """The key did it once more. What goes beyond the rate is not added up: a flood ends when it ends."""
+        now = self._clock()
+        used_until = max(self._whole_at.pop(key, now), now) + self._interval
+        self._forget(now)
+        self._whole_at[key] = min(used_until, now + self._slack + self._interval)
+
+    def seconds_over(self, key: str) -> float:
+        """How long until the key may do it again; 0 while it may."""
+        now = self._clock()
+        return max(0.0, self._whole_at.get(key, now) - self._slack - now)
+
+    def _forget(self, now: float) -> None:
+        """Drop keys that have their whole rate again, the longest silent first; a few each time, so it stays cheap."""
+        for key in list(itertools.islice(self._whole_at, 2)):
+            if self._whole_at[key] <= now or len(self._whole_at) >= self._keys_most:
+                del self._whole_at[key]
+
+
+class Limits:
+    """Every limit of one API process. ``clock`` counts seconds; ``jitter`` gives a number below 1."""
+
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, jitter: Callable[[], float] = random.random
+    ) -> None:
+        self.clock = clock
+        self._jitter = jitter
+        self._empty_claims = Meter(EMPTY_CLAIMS, clock)
+        self._heartbeats = Meter(HEARTBEATS, clock)
+        self._refusals = Meter(REFUSALS, clock)
+        self._wrong_tokens = Meter(WRONG_JOIN_TOKENS, clock)
+        self._audits = Meter(AUDITS, clock)
+
+    def empty_claims_over(self, agent_id: str) -> float:
+        """Seconds until the agent may claim in vain again, 0 while it may."""
+        return self._empty_claims.seconds_over(agent_id)
+
+    def count_empty_claim(self, agent_id: str, began: float) -> None:
+        """A claim gave nothing. One that had waited for a second or more is what agents are asked to do."""
+        if self.clock() - began < 1:
+            self._empty_claims.count(agent_id)
+
+    def admit_heartbeat(self, agent_id: str, task_id: str) -> None:
+        key = f"{agent_id}/{task_id}"
+        self._admit(self._heartbeats, key, f"heartbeats of task {task_id} come too often; one in 20 s is enough")
+        self._heartbeats.count(key)
+
+    def admit_agent(self, agent_id: str) -> None:
+        """Hold off an agent that has been refused time and again."""
+        self._admit(self._refusals, agent_id, f"agent {agent_id} was refused too often; drop what was refused")
+
+    def count_refusal(self, agent_id: str) -> None:
+        self._refusals.count(agent_id)
+
+    def count_wrong_join_token(self, source: str, agent_id: str) -> None:
+        """A join token whose secret is not the agent's. Wrong ones never stand in the way of the right one: this is
+        asked after the secret was looked at, so that nobody who knows an id, or shares an address, can lock it out."""
+        keys = (f"from {source}", f"for {agent_id}")
+        for key in keys:
+            self._admit(self._wrong_tokens, key, "too many wrong join tokens")
+        for key in keys:
+            self._wrong_tokens.count(key)
+
+    def admit_audit(self, agent_id: str) -> bool:
+        """Whether a security event of this agent is still worth a row."""
+        if self._audits.seconds_over(agent_id):
+            return False
+        self._audits.count(agent_id)
+        return True
+
+    def too_many(self, detail: str, seconds: float) -> errors.TooMany:
+        """429, each caller sent away for a different time, so that they do not come back together."""
+        return errors.TooMany(detail, retry_after=seconds + 1 + 2 * self._jitter())
+
+    def _admit(self, meter: Meter, key: str, detail: str) -> None:
+        seconds = meter.seconds_over(key)
+        if seconds > 0:
+            raise self.too_many(detail, seconds)

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Problems: an error as the answer a caller gets, the same form from every corner of the API."""
+
+from __future__ import annotations
+
+import json
+import math
+import uuid
+from collections.abc import Mapping
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from heat_workflow import errors
+
+STATUS: dict[type[errors.HeatWorkflowError], int] = {
+    errors.UnsupportedMedia: 415,
+    errors.Malformed: 400,
+    errors.Unauthenticated: 401,
+    errors.Forbidden: 403,
+    errors.NotFound: 404,
+    errors.Conflict: 409,
+    errors.Gone: 410,
+    errors.TooLarge: 413,
+    errors.Invalid: 422,
+    errors.TooMany: 429,
+    errors.Unavailable: 503,
+}
+TITLES = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    409: "Conflict",
+    410: "Gone",
+    413: "Content Too Large",
+    414: "URI Too Long",
+    415: "Unsupported Media Type",
+    422: "Unprocessable Content",
+    429: "Too Many Requests",
+    431: "Request Header Fields Too Large",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+}
+_NO_ROUTE = {
+    404: ("not-found", "there is nothing at this path"),
+    405: ("method-not-allowed", "this path does not take this method"),
+}
+
+
+def new_request_id() -> str:
+    return f"req-{uuid.uuid4()}"
+
+
+def common_headers(request_id: str) -> dict[str, str]:
+    """What every answer carries."""
+    return {"X-Openstack-Request-Id": request_id, "X-Content-Type-Options": "nosniff"}
+
+
+def refusal(exc: errors.HeatWorkflowError, request_id: str) -> Response:
+    status = next((status for family, status in STATUS.items() if isinstance(exc, family)), 500)
+    headers = {} if exc.retry_after is None else {"Retry-After": str(max(1, math.ceil(exc.retry_after)))}
+    return error_response(status, exc.code, exc.detail, request_id, headers)
+
+
+def error_response(
+    status: int, code: str, detail: str, request_id: str | None = None, headers: Mapping[str, str] | None = None
+) -> Response:
+    request_id = request_id or new_request_id()
+    error = {
+        "status": status,
+        "code": f"heat-workflow.{code}",
+        "title": TITLES.get(status, "Error"),
+        "detail": detail,
+        "request_id": request_id,
+    }
+    content = json.dumps({"errors": [error]}, ensure_ascii=False, separators=(",", ":")).encode()
+    return Response(content, status, {**common_headers(request_id), **(headers or {})}, "application/json")
+
+
+async def no_route(_request: Request, exc: Exception) -> Response:
+    """The answer where no route fits: as any other error."""
+    assert isinstance(exc, HTTPException)
+    code, detail = _NO_ROUTE.get(exc.status_code, ("http", exc.detail))
+    return error_response(exc.status_code, code, detail, headers=exc.headers)

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Proof: an agent's credential checked at every call; a next one promoted, an old one reported."""
+
+from __future__ import annotations
+
+from heat_workflow import errors
+from heat_workflow.model import Agent
+from heat_workflow.taskqueue import TaskQueue, credentials, sessions
+
+
+async def proven_agent(queue: TaskQueue, token: credentials.Token, *, rotating: bool) -> Agent:
+    """The agent that holds this credential, read anew from the store, so that a revocation counts at once (G25).
+
+    Raises Unauthenticated or Gone. A credential past its day passes only where ``rotating``.
+    """
+    try:
+        agent = await queue.read(sessions.authenticate, token, rotating)
+    except errors.Unauthenticated as exc:
+        if exc.code != "rotate-required" and await queue.read(sessions.may_be_old, token):
+            await queue.write(sessions.record_refused_credential, token)
+        raise
+    if credentials.matches(token.secret_hash, agent.next_hash):
+        await queue.write(sessions.promote, token)
+    return agent

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Repeating: failed work run again with what depends on it, and succeeded work taken back, at an operator's word."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from heat_workflow import errors, lifecycle, model
+from heat_workflow.model import Task, TaskState, Workflow, WorkflowState
+from heat_workflow.store import Tx
+from heat_workflow.taskqueue import announcing, cancelling, settling, undoing, workflows
+
+
+def rerun_task(tx: Tx, project_id: str, workflow_id: str, task_id: str) -> Task:
+    """Run a failed, timed out, cancelled or skipped task again, and what was skipped because of it.
+
+    Conflict if it may not run: it did not fail, a requirement has not succeeded and is not under way, or its hidden
+    inputs were erased when it ended.
+    """
+    workflow = workflows.lock_workflow(tx, project_id, workflow_id)
+    task = cancelling.get_task(tx, project_id, workflow_id, task_id)
+    if task.state not in model.RERUNNABLE:
+        raise errors.Conflict(f"task {task.name} ({task.id}) is {task.state.value}; only unsuccessful tasks run again")
+    hopeless = [r for r in tx.requirements_of(task.id) if lifecycle.requirement_outcome(r.state) is False]
+    if hopeless and task.undo_of is None:
+        raise errors.Conflict(
+            f"task {task.name} requires {hopeless[0].name} ({hopeless[0].id}), which is {hopeless[0].state.value}: "
+            "rerun that one, or the workflow"
+        )
+    _reopen(tx, workflow)
+    again = _again(tx, task)
+    _rerun_skipped(tx, again)
+    return again
+
+
+def rerun_workflow(tx: Tx, project_id: str, workflow_id: str) -> Workflow:
+    """Run every unsuccessful task again that still holds its name; Conflict if there is none."""
+    workflow = workflows.lock_workflow(tx, project_id, workflow_id)
+    failed = [t for t in tx.list_tasks(workflow_id) if t.state in model.RERUNNABLE and t.holds_name and not t.detached]
+    if not failed:
+        raise errors.Conflict(f"workflow {workflow_id} has no unsuccessful task to run again", code="state")
+    _reopen(tx, workflow)
+    for task in failed:
+        present = tx.find_task(project_id, task.id)
+        if present is not None and present.state in model.RERUNNABLE:
+            _again(tx, present)
+    return workflows.get_workflow(tx, project_id, workflow_id)
+
+
+def _again(tx: Tx, task: Task) -> Task:
+    """The task waiting or ready with a new budget of attempts; attempt numbers go on rising (G3)."""
+    hidden = task.spec.get("hidden_inputs")
+    if isinstance(hidden, list) and hidden and not tx.unseal(task, "input"):
+        raise errors.Conflict(
+            f"task {task.name} ({task.id}) had hidden inputs, which were erased when it ended; add it anew",
+            code="secrets-erased",
+        )
+    pending = sum(required.state is not TaskState.SUCCEEDED for required in tx.requirements_of(task.id))
+    if task.batch and task.fanout and tx.batch_unfinished(task.workflow_id, task.fanout, task.batch - 1):
+        pending += 1
+    deadline = task.number("deadline")
+    waiting = lifecycle.moved(
+        task,
+        TaskState.WAITING,
+        tx.now,
+        pending=pending,
+        attempts_left=int(task.number("max_attempts") or 1),
+        status_reason="",
+        agent_id=None,
+        claim_id=None,
+        confirmed=None,
+        started_at=None,
+        finished_at=None,
+        deadline_at=None if deadline is None else tx.now + deadline,
+    )
+    return settling.move(tx, task, waiting if pending else announcing.readied(tx, waiting))
+
+
+def _rerun_skipped(tx: Tx, task: Task) -> None:
+    """What was skipped because of the task waits for it again."""
+    for dependant in tx.dependants_of(task.id):
+        if dependant.state is TaskState.SKIPPED and dependant.holds_name:
+            _rerun_skipped(tx, _again(tx, dependant))
+
+
+def _reopen(tx: Tx, workflow: Workflow) -> None:
+    """A finished workflow is active again; one on its way down stays there."""
+    if workflow.state in (WorkflowState.CANCELLING, WorkflowState.UNDOING):
+        raise errors.Conflict(f"workflow {workflow.id} is {workflow.state.value}; wait until it is done", code="state")
+    if workflow.state in model.WORKFLOW_FINISHED:
+        tx.save_workflow(dataclasses.replace(workflow, state=WorkflowState.ACTIVE, finished_at=None))
+        tx.add_event(workflow.id, "workflow-active", None, {"reopened": True})
+
+
+def undo_task(tx: Tx, project_id: str, workflow_id: str, task_id: str) -> Task:
+    """The task that takes a succeeded one back; the same one when asked again. Conflict if there is nothing to undo."""
+    workflow = workflows.lock_workflow(tx, project_id, workflow_id)
+    task = cancelling.get_task(tx, project_id, workflow_id, task_id)
+    for undo in reversed(tx.undo_tasks(task.id)):
+        if not undo.finished or undo.state is TaskState.SUCCEEDED:
+            return undo
+    if undoing.definition_of(task) is None:
+        raise errors.Conflict(f"task {task.name} ({task.id}) has no undo", code="no-undo")
+    if task.state is not TaskState.SUCCEEDED:
+        raise errors.Conflict(f"task {task.name} ({task.id}) is {task.state.value}: only a success can be undone")
+    return undoing.add_undo(tx, workflow, task, [])
+
+
+def undo_workflow(tx: Tx, project_id: str, workflow_id: str) -> Workflow:
+    """Undo what succeeded in reverse order of the edges, once the rest is cancelled."""
+    workflow = workflows.lock_workflow(tx, project_id, workflow_id)
+    if workflow.state is WorkflowState.UNDOING:
+        return workflow
+    if workflow.state in (WorkflowState.UNDONE, WorkflowState.CLOSED):
+        raise errors.Conflict(f"workflow {workflow_id} is {workflow.state.value} already", code="state")
+    if not undoing.begin(tx, workflow):
+        raise errors.Conflict(f"workflow {workflow_id} has no succeeded task with an undo", code="no-undo")
+    cancelling.cancel_all(tx, workflow, "the workflow is being undone", undos_too=False)
+    return workflows.get_workflow(tx, project_id, workflow_id)

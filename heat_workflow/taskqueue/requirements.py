@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Requirements: the names a task requires, found among the request's own tasks and those of the workflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from heat_workflow import errors, lifecycle, model
+from heat_workflow.model import Json, NewTask, Task, TaskState
+from heat_workflow.store import Tx
+
+
+def required_names(request: NewTask) -> list[str]:
+    """The names or ids a request requires: said by ``requires`` and implied by ``get_output``, each once."""
+    late = [source for source, _ in late_inputs(request.spec).values()]
+    return list(dict.fromkeys([*request.requires, *late]))
+
+
+def late_inputs(spec: Mapping[str, Json]) -> dict[str, tuple[str, str]]:
+    """By input name, the (task, output) its value comes from."""
+    values = spec.get("input_values")
+    found: dict[str, tuple[str, str]] = {}
+    for name, value in values.items() if isinstance(values, dict) else ():
+        source = value.get("get_output") if isinstance(value, dict) and len(value) == 1 else None
+        if source is None:
+            continue
+        if not (isinstance(source, list) and len(source) == 2 and all(isinstance(part, str) for part in source)):
+            raise errors.Invalid(f"input {name}: get_output takes [task, output], two strings", code="get-output")
+        found[name] = (str(source[0]), str(source[1]))
+    return found
+
+
+def resolve_requirements(
+    tx: Tx, workflow: model.Workflow, requests: Sequence[NewTask], wanted: Mapping[str, list[str]]
+) -> dict[str, list[Task | str]]:
+    """By task name, what it requires: tasks that exist, or names of this request."""
+    groups: dict[str, list[str]] = {}
+    for request in requests:
+        groups.setdefault(request.name, []).append(request.name)
+        base = request.spec.get("fanout")
+        if isinstance(base, str):
+            groups.setdefault(base, []).append(request.name)
+        if request.id:
+            groups.setdefault(request.id, []).append(request.name)
+    outside = {name for names in wanted.values() for name in names if name not in groups}
+    existing: dict[str, list[Task]] = {}
+    for task in tx.find_names(workflow.id, outside) if outside else ():
+        for name in {task.name, task.id, task.fanout}:
+            if name is not None:
+                existing.setdefault(name, []).append(task)
+    edges: dict[str, list[Task | str]] = {}
+    for name, required in wanted.items():
+        edges[name] = []
+        for other in required:
+            found: Sequence[Task | str] = groups.get(other) or existing.get(other) or ()
+            if not found:
+                raise errors.Invalid(
+                    f"task {name} requires {other}, which is no task of workflow {workflow.id}",
+                    code="unknown-requirement",
+                )
+            edges[name] += [one for one in found if one not in edges[name]]
+    cycle = lifecycle.find_cycle(
+        {name: [one for one in found if isinstance(one, str)] for name, found in edges.items()}
+    )
+    if cycle is not None:
+        raise errors.Invalid(f"tasks require each other in a circle: {' -> '.join(cycle)}", code="cycle")
+    return edges
+
+
+def succeeded(other: Task | str) -> bool:
+    return isinstance(other, Task) and other.state is TaskState.SUCCEEDED
+
+
+def first_hopeless(required: Sequence[Task | str]) -> Task | None:
+    tasks = (other for other in required if isinstance(other, Task))
+    return next((task for task in tasks if lifecycle.requirement_outcome(task.state) is False), None)
+
+
+def id_of(other: Task | str, ids: Mapping[str, model.TaskId]) -> str:
+    return other.id if isinstance(other, Task) else ids[other]

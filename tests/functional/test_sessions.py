@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sessions through the real API: rotation, old generations, two machines with one identity, rejoining."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+
+from tests.harness.callers import Operator, SimulatedAgent
+
+
+def rotate(agent: SimulatedAgent) -> str:
+    """Announce and use a new secret; the old one."""
+    old, fresh = agent.secret, secrets.token_urlsafe(32)
+    body = {"next_sha256": hashlib.sha256(fresh.encode()).hexdigest()}
+    assert agent.call("PUT", "/credential", json=body).status_code == 200
+    assert agent.call("PUT", "/credential", json=body).status_code == 200
+    agent.secret = fresh
+    assert agent.claim().status_code == 204
+    return old
+
+
+def events(operator: Operator, agent: SimulatedAgent) -> list[str]:
+    found = operator.call("GET", f"/v1/agents/{agent.agent_id}/events").json()["events"]
+    return [event["type"] for event in found]
+
+
+def test_a_rotated_credential_works_and_the_one_before_for_a_minute(operator: Operator) -> None:
+    agent = operator.agent(server="s")
+    old = rotate(agent)
+    current, agent.secret = agent.secret, old
+    assert agent.claim().status_code in (204, 429)
+    agent.secret = current
+    assert agent.hello().status_code == 200
+
+
+def test_s19_an_old_generation_locks_the_identity(operator: Operator) -> None:
+    agent = operator.agent(server="s")
+    oldest = rotate(agent)
+    rotate(agent)
+    current, agent.secret = agent.secret, oldest
+    assert agent.hello().status_code == 401
+    agent.secret = current
+    assert agent.hello().status_code == 401
+    assert operator.call("GET", f"/v1/agents/{agent.agent_id}").json()["state"] == "suspect"
+    assert "old-credential" in events(operator, agent)
+
+
+def test_s20_g17_a_second_process_with_the_same_identity_is_refused(operator: Operator) -> None:
+    owner = operator.agent(server="s")
+    clone = SimulatedAgent(owner.url, owner.agent_id, owner.join_token)
+    clone.secret = owner.secret
+    answer = clone.hello()
+    assert answer.status_code == 409
+    assert answer.json()["errors"][0]["code"] == "heat-workflow.identity-in-use"
+    assert clone.claim(nonce=clone.nonce).status_code == 409
+    assert events(operator, owner).count("duplicate-agent") == 2
+
+
+def test_a_restarted_agent_that_knows_the_last_nonce_is_let_in_at_once(operator: Operator) -> None:
+    agent = operator.agent(server="s")
+    before, agent.nonce = agent.nonce, "restarted"
+    assert agent.hello(previous_nonce=before).status_code == 200
+
+
+def test_rejoin_clears_suspect_and_takes_a_new_machine(operator: Operator) -> None:
+    agent = operator.agent(server="s")
+    operator.call("POST", f"/v1/agents/{agent.agent_id}/quarantine")
+    assert agent.claim().status_code == 401
+    token = operator.call("POST", f"/v1/agents/{agent.agent_id}/rejoin").json()["join_token"]
+    fresh = SimulatedAgent(agent.url, agent.agent_id, token)
+    assert fresh.enroll().status_code == 201
+    assert fresh.hello().status_code == 200
+    assert agent.claim().status_code == 401
+
+
+def test_a_draining_agent_gets_no_new_work(operator: Operator) -> None:
+    agent = operator.agent(server="s")
+    operator.task(operator.workflow(), server="s")
+    operator.call("POST", f"/v1/agents/{agent.agent_id}/drain")
+    assert agent.claim().status_code == 204
+    operator.call("POST", f"/v1/agents/{agent.agent_id}/undrain")
+    assert agent.take()["server"] == "s"
