@@ -12,6 +12,7 @@ from oslo_log import log
 from heat_workflow import conf as options
 from heat_workflow import errors
 from heat_workflow.api import app
+from heat_workflow.cmd.protocol import BoundedProtocol
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,6 +29,10 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     uvicorn.run(
         application,
+        http=BoundedProtocol,
+        ws="none",
+        lifespan="on",
+        proxy_headers=False,  # the application knows which proxies to believe
         host=conf.api.bind_host,
         port=conf.api.bind_port,
         ssl_certfile=conf.api.cert_file,
@@ -35,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=10,
+        timeout_graceful_shutdown=3,
         timeout_keep_alive=75,
         backlog=4096,
     )

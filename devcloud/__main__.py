@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Command line: `python -m devcloud up` and `python -m devcloud demo`."""
+
+import argparse
+import contextlib
+import json
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from devcloud.cloud import DevCloud
+from devcloud.demo import run_demo
+from devcloud.settings import DevCloudError
+
+WATCH_S = 1.0
+
+
+def main() -> int:
+    """Run one command; the exit status."""
+    arguments = _parse()
+    # SIGTERM takes the way of Ctrl-C, from the first moment on: everything that was started is ended.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with _directory(arguments.dir) as directory:
+            if arguments.command == "up":
+                return _up(directory, arguments.port_base, arguments.agents)
+            return _demo(directory, arguments.template, arguments.environment)
+    except KeyboardInterrupt:
+        return 0 if arguments.command == "up" else 130
+    except DevCloudError as error:
+        print(f"devcloud: {error}", file=sys.stderr)
+        return 1
+
+
+def _up(directory: Path, port_base: int | None, agents: bool) -> int:
+    with DevCloud(directory, port_base, agents) as cloud:
+        print("ready", json.dumps(cloud.ready()), flush=True)
+        down: set[str] = set()
+        while True:
+            threading.Event().wait(WATCH_S)
+            for server in cloud.servers:
+                if not server.is_alive and server.name not in down:
+                    down.add(server.name)
+                    print(f"devcloud: {server.name} ended, see {server.log_path}", file=sys.stderr)
+
+
+def _demo(directory: Path, template: Path, environment: Path | None) -> int:
+    print("starting Keystone, Heat and the tasks API ...", flush=True)
+    began = time.monotonic()
+    with DevCloud(directory) as cloud:
+        print(f"up after {time.monotonic() - began:.1f} s; creating the stack of {template}\n", flush=True)
+        return run_demo(cloud, template, environment)
+
+
+@contextlib.contextmanager
+def _directory(named: Path | None) -> Iterator[Path]:
+    if named is not None:
+        yield named
+        return
+    with tempfile.TemporaryDirectory(prefix="devcloud-") as made:
+        yield Path(made)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m devcloud", description="A small real cloud on one machine.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    up = commands.add_parser("up", help="bring the cloud up until Ctrl-C; prints one line `ready {json}`")
+    up.add_argument("--port-base", type=int, help="use this port and the two after it (default: free ones)")
+    up.add_argument("--no-agents", dest="agents", action="store_false", help="start no agents for the stacks")
+    demo = commands.add_parser("demo", help="bring the cloud up, create one stack, show its progress")
+    demo.add_argument("template", type=Path)
+    demo.add_argument("-e", "--environment", type=Path)
+    for command in (up, demo):
+        command.add_argument("--dir", type=Path, help="keep the files there (default: a directory removed at the end)")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
