@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command ``heat-workflow-agent``: run, enroll, status."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import random
+import resource
+import signal
+import socket
+import sys
+import time
+from types import FrameType
+from typing import NoReturn
+
+from guest_agent import VERSION
+from guest_agent.config import DEFAULT_PATH, Config, load_config
+from guest_agent.errors import AgentError, ConfigError
+from guest_agent.state_dir import StateDir, boot_id, is_in_use
+from guest_agent.status import StatusFile, describe, find_status
+from guest_agent.zygote import fork_zygote
+
+LOG = logging.getLogger("guest_agent")
+
+OK, TROUBLE, NOT_CONFIGURED = 0, 1, 2
+_CA_NAME = "ca.pem"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; the exit code is 0, 1 (trouble) or 2 (not configured)."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.DEBUG if arguments.verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+    )
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+    os.umask(0o077)
+    command = {"run": _run, "enroll": _enroll, "status": _status}[arguments.command]
+    try:
+        return command(arguments.config)
+    except ConfigError as error:
+        print(f"heat-workflow-agent: {error}", file=sys.stderr)
+        return NOT_CONFIGURED
+    except (AgentError, OSError) as error:
+        print(f"heat-workflow-agent: {error}", file=sys.stderr)
+        return TROUBLE
+    except KeyboardInterrupt:
+        return OK
+
+
+def _run(path: str) -> int:
+    """The zygote is forked first: it must see no secret, no thread, no socket of ours."""
+    signal.signal(signal.SIGTERM, _exit)
+    _no_core_dumps()
+    return _serve(path, fork_zygote())
+
+
+def _serve(path: str, zygote: tuple[int, socket.socket]) -> int:
+    from guest_agent.api_client import ApiClient
+    from guest_agent.backoff import Backoff
+    from guest_agent.identity import Identity
+    from guest_agent.loop import Loop
+    from guest_agent.runner import Runner
+    from guest_agent.spool import Spool
+
+    config = load_config(path)
+    state = StateDir(config.state_dir)
+    state.lock()
+    boot = boot_id()
+    identity = Identity(config, state.root, boot)
+    LOG.info("agent %s: version %s, API %s", config.agent_id, VERSION, config.api_url)
+    runner = Runner(state, zygote)
+    try:
+        Loop(
+            client=ApiClient(config.api_url, _ca_file(config, state), identity.token),
+            identity=identity,
+            spool=Spool(state.spool, boot),
+            runner=runner,
+            status=StatusFile(state.root, config.agent_id),
+            backoff=Backoff(random.Random()),
+            reload_config=lambda: load_config(path),
+            boot_id=boot,
+        ).run()
+    finally:
+        runner.close()
+    return OK
+
+
+def _enroll(path: str) -> int:
+    """Enroll once and stop; for images and scripts that start the agent later."""
+    from guest_agent.api_client import ApiClient
+    from guest_agent.identity import Identity
+
+    config = load_config(path)
+    state = StateDir(config.state_dir)
+    state.lock()
+    identity = Identity(config, state.root, boot_id())
+    client = ApiClient(config.api_url, _ca_file(config, state), identity.token)
+    identity.ensure_enrolled(client)
+    client.close()
+    StatusFile(state.root, config.agent_id).contact("start the agent: heat-workflow-agent run")
+    print(f"agent {identity.agent_id}: enrolled")
+    return OK
+
+
+def _status(path: str) -> int:
+    config = load_config(path)
+    status = find_status(config.state_dir)
+    if status is None:
+        print(f"agent {config.agent_id}: never enrolled; next step: heat-workflow-agent run --config {path}")
+        return NOT_CONFIGURED
+    text, code = describe(status, alive=is_in_use(config.state_dir), now=time.time())
+    print(text)
+    return code
+
+
+def _ca_file(config: Config, state: StateDir) -> str | None:
+    """The CA as a file: requests takes no other form."""
+    if config.ca_pem is None:
+        return config.ca_file
+    state.root.replace(_CA_NAME, config.ca_pem.encode(), durable=False)
+    return os.path.join(state.path, _CA_NAME)
+
+
+def _no_core_dumps() -> None:
+    _soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+
+
+def _exit(_number: int, _frame: FrameType | None) -> NoReturn:
+    """SIGTERM: stop anywhere; the journal stands all the same, and hooks go on under their shims.
+
+    Not by an exception: one raised inside a callback of the import machinery is swallowed (seen under random kills).
+    """
+    os._exit(OK)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="heat-workflow-agent", description="The agent of heat-workflow.")
+    parser.add_argument("--version", action="version", version=VERSION)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="run|enroll|status")
+    for name, text in (
+        ("run", "work until stopped or revoked; enrolls first if that has not been done"),
+        ("enroll", "exchange the join token for a credential and stop"),
+        ("status", "tell last contact, last error, next step; exit code 0 well, 1 trouble, 2 not configured"),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("--config", default=DEFAULT_PATH, help="the settings (default: %(default)s)")
+        command.add_argument("--verbose", action="store_true", help="log more")
+    return parser

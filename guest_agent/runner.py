@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starts hooks and finds them again: the only place where the agent makes processes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import guest_agent
+from guest_agent.folder import Folder
+from guest_agent.hooks.contract import OUTPUTS_FOLDER, Command, Place
+from guest_agent.order import ALIVE_PIPE, CANCEL_FILE, CONTROL_PIPE, ORDER_FILE, Order
+from guest_agent.processes import having_in_environment, signal_all
+from guest_agent.records import Record
+from guest_agent.state_dir import StateDir
+from guest_agent.task import Attempt, Task
+
+LOG = logging.getLogger(__name__)
+
+_FRESH_ZYGOTE = (
+    "import socket, sys; sys.path.insert(0, sys.argv[1]); from guest_agent import zygote; "
+    "zygote.serve(socket.socket(fileno=int(sys.argv[2])))"
+)
+
+
+class Running:
+    """A hook under its shim, started by this agent or by the one before it."""
+
+    def __init__(self, attempt: Attempt, folder: Folder, alive: int) -> None:
+        self.attempt = attempt
+        self._folder = folder
+        self._alive = alive
+
+    def wait(self) -> None:
+        """Block until the shim is gone; the report is in the spool then, unless the shim was killed."""
+        poller = select.poll()
+        poller.register(self._alive, select.POLLIN)
+        poller.poll()
+
+    def cancel(self, why: str, grace: float) -> None:
+        """Tell the shim to stop the hook and all it started. Safe from any thread; may be repeated."""
+        if not self._folder.has(CANCEL_FILE):
+            self._folder.replace(CANCEL_FILE, json.dumps({"why": why, "grace": grace}).encode(), durable=False)
+        try:
+            bell = os.open(CONTROL_PIPE, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._folder.fd)
+        except OSError:
+            return
+        try:
+            os.write(bell, b"!")
+        except BlockingIOError:
+            pass
+        finally:
+            os.close(bell)
+
+    def close(self) -> None:
+        """Let go of the descriptors; the hook goes on."""
+        os.close(self._alive)
+        self._folder.close()
+
+
+class Runner:
+    """Prepares run directories and has the zygote fork shims for them."""
+
+    def __init__(self, state: StateDir, zygote: tuple[int, socket.socket] | None = None) -> None:
+        """Without a ``zygote`` a fresh one is executed when the first hook starts."""
+        self._state = state
+        self.zygote_pid: int = zygote[0] if zygote else 0
+        self._zygote: socket.socket | None = zygote[1] if zygote else None
+        self._fresh: subprocess.Popen[bytes] | None = None
+
+    def place(self, attempt: Attempt) -> Place:
+        """Where the attempt will run."""
+        return Place(os.path.join(self._state.run.path, attempt.run_name))
+
+    def lay_out(self, task: Task, command: Command, started: Record) -> None:
+        """Make the run directory with all a shim needs. Nothing runs yet, so it may be repeated."""
+        name = task.attempt.run_name
+        self._state.run.remove_tree(name)
+        folder = self._state.run.child(name, create=True)
+        try:
+            folder.child(OUTPUTS_FOLDER, create=True).close()
+            for pipe in (ALIVE_PIPE, CONTROL_PIPE):
+                os.mkfifo(pipe, 0o600, dir_fd=folder.fd)
+            for file in command.files:
+                folder.create(file.name, file.text.encode("utf-8", "surrogateescape"), file.mode)
+            order = Order.of(task, command, self._state.spool.path, started)
+            folder.create(ORDER_FILE, order.encode())
+        finally:
+            folder.close()
+
+    def start(self, attempt: Attempt) -> Running:
+        """Have the hook of a laid out attempt executed. Never for an attempt the journal shows as started."""
+        folder = self._state.run.child(attempt.run_name)
+        ours = os.open(ALIVE_PIPE, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder.fd)
+        theirs = os.open(ALIVE_PIPE, os.O_WRONLY | os.O_CLOEXEC, dir_fd=folder.fd)
+        try:
+            self._request(os.fsencode(folder.path), theirs)
+        finally:
+            os.close(theirs)
+        return Running(attempt, folder, ours)
+
+    def find_running(self, attempt: Attempt) -> Running | None:
+        """The attempt's hook if its shim lives, else None: only a living shim holds the pipe open for writing."""
+        try:
+            folder = self._state.run.child(attempt.run_name)
+        except FileNotFoundError:
+            return None
+        try:
+            alive = os.open(ALIVE_PIPE, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder.fd)
+        except FileNotFoundError:
+            folder.close()
+            return None
+        try:
+            os.read(alive, 1)
+        except BlockingIOError:
+            return Running(attempt, folder, alive)
+        os.close(alive)
+        folder.close()
+        return None
+
+    def end_orphans(self, attempt: Attempt) -> None:
+        """Kill what a hook whose shim is gone has left, so that it cannot meet its own next attempt."""
+        entry = b"HW_RUN=" + attempt.run_name.encode()
+        until = time.monotonic() + 5.0
+        while time.monotonic() < until:
+            orphans = having_in_environment(entry)
+            if not orphans:
+                return
+            LOG.warning("%s: killed %d processes whose shim was gone", attempt, len(orphans))
+            signal_all(orphans, signal.SIGKILL)
+            time.sleep(0.02)
+
+    def discard(self, attempt: Attempt) -> None:
+        """Remove the run directory with the inputs in it; may be repeated."""
+        self._state.run.remove_tree(attempt.run_name)
+
+    def discard_others(self, attempts: list[Attempt]) -> None:
+        """Remove the run directories of all attempts but these."""
+        known = {attempt.run_name for attempt in attempts}
+        for name in self._state.run.names():
+            if name not in known:
+                self._state.run.remove_tree(name)
+
+    def _request(self, message: bytes, alive: int) -> None:
+        if self._zygote is not None:
+            try:
+                socket.send_fds(self._zygote, [message], [alive])
+                return
+            except OSError:
+                LOG.warning("zygote %d was gone, made a new one", self.zygote_pid)
+                self._zygote.close()
+        self._zygote = self._fresh_zygote()
+        socket.send_fds(self._zygote, [message], [alive])
+
+    def _fresh_zygote(self) -> socket.socket:
+        """A zygote in a new interpreter: this process has threads and secrets, it must not be forked."""
+        self._reap()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        home = os.path.dirname(os.path.dirname(os.path.abspath(guest_agent.__file__)))
+        with theirs:
+            self._fresh = subprocess.Popen(
+                [sys.executable, "-I", "-c", _FRESH_ZYGOTE, home, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                cwd="/",
+            )
+        self.zygote_pid = self._fresh.pid
+        return ours
+
+    def _reap(self) -> None:
+        if self._fresh is not None:
+            self._fresh.wait()
+        elif self.zygote_pid:
+            os.waitpid(self.zygote_pid, 0)
+
+    def close(self) -> None:
+        """Let the zygote end and wait for it; hooks go on."""
+        if self._zygote is not None:
+            self._zygote.close()
+            self._zygote = None
+            self._reap()

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shim: a small process that outlives the agent, runs one hook and puts its report into the spool."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import time
+
+from guest_agent import processes
+from guest_agent.errors import AgentError
+from guest_agent.folder import Folder
+from guest_agent.hooks import get_hook
+from guest_agent.hooks.contract import OUTPUTS_FOLDER, Exit
+from guest_agent.order import LIMIT, ORDER_FILE, Order
+from guest_agent.outputs import read_outputs
+from guest_agent.records import Record, write_record
+from guest_agent.report import Report, compose, failed
+from guest_agent.spool import FINISHED, STARTED
+from guest_agent.supervision import Ending, Supervision
+
+_RETRY = 1.0
+
+
+def run_shim(run_path: str, alive: int) -> None:
+    """Run the order that lies in ``run_path``. The report is on the disk when ``alive`` is closed.
+
+    That the hook is started is on the disk before it is; when that cannot be written the hook is not executed.
+    To be called in a process of its own, just forked. It goes on as long as something the hook left running holds
+    its pipes, because a closed pipe would kill that.
+    """
+    _detach()
+    run = Folder(run_path)
+    order = Order.decode(run.read(ORDER_FILE, LIMIT))
+    _journal(order, STARTED, order.started)
+    supervision: Supervision | None = None
+    try:
+        supervision = Supervision(order, run)
+        report = _conclude(order, run, supervision, supervision.run_to_end())
+    except OSError as error:
+        report = _not_started(error)
+    _deliver(order, report)
+    os.close(alive)
+    if supervision is not None:
+        supervision.drain()
+
+
+def _detach() -> None:
+    """Leave the agent's session and streams; a signal meant for the agent does not reach the hook's keeper."""
+    os.setsid()
+    os.umask(0o077)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    for target in (0, 1, 2):
+        os.dup2(null, target)
+    os.close(null)
+    processes.adopt_orphans()
+
+
+def _conclude(order: Order, run: Folder, supervision: Supervision, ending: Ending) -> Report:
+    """The report of a hook that ran."""
+    folder = run.child(OUTPUTS_FOLDER)
+    outputs, problems = read_outputs(folder, order.outputs, os.geteuid())
+    folder.close()
+    stdout, stderr = supervision.stdout, supervision.stderr
+    notes = [*problems, *order.notes]
+    infos = {"stdout_info": stdout.info(), "stderr_info": stderr.info()}
+    if ending.stopped:
+        if ending.survivors:
+            notes.insert(0, f"still running in spite of SIGKILL: pids {ending.survivors}")
+        return compose(
+            ending.stopped,
+            ending.code,
+            stdout=stdout.text(),
+            stderr=stderr.text(),
+            outputs=outputs,
+            reason="; ".join(filter(None, [ending.why, *notes])),
+            infos=infos,
+        )
+    code = ending.code if ending.code is not None else 127
+    verdict = get_hook(order.group).verdict(Exit(code, stdout.text(), stderr.text(), outputs))
+    told = _error_outputs(order, verdict.outputs)
+    return compose(
+        "succeeded" if verdict.succeeded and not told else "failed",
+        verdict.code,
+        stdout=verdict.stdout,
+        stderr=verdict.stderr,
+        outputs=verdict.outputs,
+        reason="; ".join(filter(None, [*told, _killed(verdict.reason, code), *notes])),
+        infos=infos,
+    )
+
+
+def _error_outputs(order: Order, outputs: dict[str, str]) -> list[str]:
+    """What the hook itself calls an error: a value for an output declared with ``error_output``."""
+    return [
+        output.name if output.hidden else f"{output.name} : {outputs[output.name]}"
+        for output in order.outputs
+        if output.error_output and output.name in outputs
+    ]
+
+
+def _killed(reason: str, code: int) -> str:
+    return f"{reason} (killed by {processes.signal_name(code - 128)})" if reason and code > 128 else reason
+
+
+def _not_started(error: OSError) -> Report:
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return failed("not started: the program, or the interpreter its first line names, is not on this machine", 127)
+    return failed(f"not started: {error.strerror or type(error).__name__}", 126)
+
+
+def _deliver(order: Order, report: Report) -> None:
+    """Put the report on the disk; with a full or failing disk keep trying: the outcome exists only here."""
+    while True:
+        try:
+            _journal(order, FINISHED, {"report": report})
+            return
+        except (OSError, AgentError):
+            time.sleep(_RETRY)
+
+
+def _journal(order: Order, stage: str, record: Record) -> None:
+    spool = Folder(order.spool)
+    try:
+        write_record(spool, f"{order.attempt.name}.{stage}", record)
+    finally:
+        spool.close()

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The state directory: whether it can be trusted, who holds it, what lies where in it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from pathlib import Path
+
+from guest_agent.errors import StateError
+from guest_agent.folder import Folder
+
+_LOCK = "lock"
+
+
+class StateDir:
+    """The open state directory with its folders ``spool`` and ``run``, all 0700 and ours."""
+
+    def __init__(self, path: str) -> None:
+        """Make what is missing and check the rest; StateError says what to repair."""
+        self.path = os.path.abspath(path)
+        check_parents(self.path)
+        try:
+            os.makedirs(self.path, mode=0o700, exist_ok=True)
+            self.root = Folder(self.path)
+            _check_own(self.path, os.fstat(self.root.fd))
+            self.spool = self._folder("spool")
+            self.run = self._folder("run")
+        except OSError as error:
+            raise StateError(f"state directory {self.path}: {error.strerror or error}") from error
+        self._lock: int | None = None
+
+    def lock(self) -> None:
+        """Keep every other agent process off this directory until this process ends.
+
+        It is a lock of the process, not of the descriptor: processes forked from this one do not hold it.
+        """
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(_LOCK, flags, 0o600, dir_fd=self.root.fd)
+        try:
+            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(fd)
+            raise StateError(f"{self.path} is in use by another agent process; stop that one first") from error
+        self._lock = fd
+
+    def _folder(self, name: str) -> Folder:
+        folder = self.root.child(name, create=True)
+        _check_own(folder.path, os.fstat(folder.fd))
+        return folder
+
+
+def is_in_use(path: str) -> bool:
+    """Whether an agent process holds the lock of that state directory now."""
+    try:
+        fd = os.open(os.path.join(path, _LOCK), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def boot_id() -> str:
+    """The kernel's name for this boot; another value means everything that ran is gone."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def check_parents(path: str) -> None:
+    """StateError when somebody else could swap a directory above ``path``.
+
+    Each one must belong to root or to us, and be writable by others only if it is sticky.
+    """
+    above = os.path.dirname(path)
+    while True:
+        _check_parent(above)
+        if above == os.path.dirname(above):
+            return
+        above = os.path.dirname(above)
+
+
+def _check_parent(directory: str) -> None:
+    try:
+        facts = os.lstat(directory)
+    except FileNotFoundError:
+        return
+    if facts.st_uid not in (0, os.geteuid()):
+        raise StateError(f"{directory} belongs to uid {facts.st_uid}; it must belong to root or to the agent's user")
+    if stat.S_ISLNK(facts.st_mode):
+        check_parents(os.path.realpath(directory))
+        _check_parent(os.path.realpath(directory))
+    elif facts.st_mode & 0o022 and not facts.st_mode & stat.S_ISVTX:
+        raise StateError(f"{directory} can be written by others (mode {facts.st_mode & 0o7777:04o}); take that away")
+
+
+def _check_own(path: str, facts: os.stat_result) -> None:
+    if facts.st_uid != os.geteuid():
+        raise StateError(f"{path} belongs to uid {facts.st_uid}, not to the agent's user (uid {os.geteuid()})")
+    if facts.st_mode & 0o022:
+        raise StateError(
+            f"{path} can be written by others (mode {facts.st_mode & 0o7777:04o}): what is in it cannot be trusted"
+        )
+    if facts.st_mode & 0o077:
+        os.chmod(path, 0o700)

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The status file: what the running agent tells the operator who asks ``heat-workflow-agent status``."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+from guest_agent.folder import Folder
+
+NAME = "status.json"
+SILENCE_LIMIT = 180.0
+_LEAST_INTERVAL = 1.0
+
+
+@dataclass(frozen=True)
+class Status:
+    """Last contact and last error (Unix times, 0 for never), what the agent will do next."""
+
+    agent_id: str = ""
+    last_contact: float = 0.0
+    last_error: str = ""
+    last_error_at: float = 0.0
+    next_step: str = ""
+    ended: bool = False
+
+
+class StatusFile:
+    """Keeps the file up to date, from any thread; contacts alone are written once a second at most."""
+
+    def __init__(self, folder: Folder, agent_id: str) -> None:
+        self._folder = folder
+        self._status = replace(find_status(folder.path) or Status(), agent_id=agent_id)
+        self._written = 0.0
+        self._lock = threading.Lock()
+
+    def contact(self, next_step: str = "") -> None:
+        """The API answered; the error before it is over. Without ``next_step`` that stays as it was."""
+        with self._lock:
+            step = next_step or self._status.next_step
+            self._change(Status(self._status.agent_id, time.time(), "", 0.0, step))
+
+    def trouble(self, error: str, next_step: str) -> None:
+        """Something failed that a person may want to know."""
+        with self._lock:
+            self._change(replace(self._status, last_error=error, last_error_at=time.time(), next_step=next_step))
+
+    def end(self, error: str, next_step: str) -> None:
+        """The agent stops for good."""
+        with self._lock:
+            self._change(
+                replace(self._status, last_error=error, last_error_at=time.time(), next_step=next_step, ended=True)
+            )
+
+    def _change(self, status: Status) -> None:
+        told_before = (self._status.next_step, self._status.last_error)
+        self._status = status
+        now = time.monotonic()
+        if (status.next_step, status.last_error) == told_before and now - self._written < _LEAST_INTERVAL:
+            return
+        self._written = now
+        self._folder.replace(NAME, json.dumps(status.__dict__).encode(), durable=False)
+
+
+def find_status(state_dir: str) -> Status | None:
+    """What the agent last wrote, or None when it has never run there."""
+    try:
+        with open(os.path.join(state_dir, NAME), encoding="utf-8") as file:
+            fields: dict[str, Any] = json.load(file)
+        return Status(**fields)
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def describe(status: Status, *, alive: bool, now: float) -> tuple[str, int]:
+    """The text for the operator and the exit code: 0 all well, 1 trouble."""
+    step = status.next_step if alive or status.ended else "start the agent: heat-workflow-agent run"
+    in_contact = alive and not status.last_error and now - status.last_contact < SILENCE_LIMIT
+    lines = [
+        f"agent         {status.agent_id}",
+        f"process       {'running' if alive else 'not running'}",
+        f"last contact  {_when(status.last_contact, now)}",
+        f"last error    {_error(status, now)}",
+        f"next step     {step}",
+    ]
+    return "\n".join(lines), 0 if in_contact else 1
+
+
+def _when(moment: float, now: float) -> str:
+    if not moment:
+        return "never"
+    text = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
+    return f"{text} ({max(0.0, now - moment):.0f} s ago)"
+
+
+def _error(status: Status, now: float) -> str:
+    if not status.last_error:
+        return "none"
+    return f"{_when(status.last_error_at, now)}: {status.last_error}"

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One hook from its start to its end: timeout, cancel, what it writes, and the end of all it started."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import time
+from dataclasses import dataclass, field
+
+from guest_agent.folder import Folder
+from guest_agent.launch import launch
+from guest_agent.order import CANCEL_FILE, CONTROL_PIPE, Order
+from guest_agent.processes import descendants, signal_all
+from guest_agent.pump import Capture, Pump
+
+GRACE = 10.0
+LINGER = 0.25
+GIVE_UP = 10.0
+_RESCAN = 0.05
+_LONGEST_WAIT = 3600.0
+
+
+@dataclass
+class Ending:
+    """How it ended. ``stopped`` is "" for an end of its own, else ``timed_out`` or ``cancelled`` and ``why``."""
+
+    code: int | None = None
+    stopped: str = ""
+    why: str = ""
+    survivors: list[int] = field(default_factory=list)
+
+
+class Supervision:
+    """Runs the command of an order. The process must be single-threaded and adopt orphans.
+
+    Every time is monotonic. What a hook leaves running when it ends by itself stays; timeout and cancel end it all:
+    SIGTERM to every descendant, after the grace SIGKILL until none is left.
+    """
+
+    def __init__(self, order: Order, run: Folder) -> None:
+        """Start the command; OSError when it cannot be executed."""
+        self._run = run
+        self.ending = Ending()
+        self.stdout, self.stderr = Capture(), Capture()
+        self._control = os.open(CONTROL_PIPE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=run.fd)
+        self._wakeup = _child_wakeup()
+        self._pid, out, err = launch(order, run)
+        self.pump = Pump({out: self.stdout, err: self.stderr})
+        self._end_at, self._end_why = _deadline(order, time.monotonic())
+        self._kill_at = self._give_up_at = float("inf")
+        self._obey_cancel()
+
+    def run_to_end(self) -> Ending:
+        """Block until the hook is over: ended by itself, or stopped with everything it had started."""
+        while not self._is_over():
+            self._wait(self._next_time())
+            now = time.monotonic()
+            if not self.ending.stopped and now >= self._end_at:
+                self._stop("timed_out", self._end_why, GRACE)
+            if now >= self._kill_at:
+                signal_all(descendants(os.getpid()), signal.SIGKILL)
+        self._linger()
+        return self.ending
+
+    def drain(self) -> None:
+        """Read and forget what a process left running still writes, until it closes its pipes."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        while self.pump.fds:
+            for fd in select.select(self.pump.fds, [], [])[0]:
+                self.pump.move(fd)
+
+    def _is_over(self) -> bool:
+        self._reap()
+        if self.ending.stopped:
+            alive = descendants(os.getpid())
+            if alive and time.monotonic() < self._give_up_at:
+                return False
+            self._reap()
+            self.ending.survivors = alive
+            return True
+        return self.ending.code is not None
+
+    def _next_time(self) -> float | None:
+        """Seconds to wait at most. While stopping, a process that is no child of ours ends without a signal to us."""
+        if self.ending.stopped:
+            return _RESCAN
+        if self._end_at == float("inf"):
+            return None
+        return min(_LONGEST_WAIT, max(0.0, self._end_at - time.monotonic()))
+
+    def _wait(self, timeout: float | None) -> None:
+        poller = select.poll()
+        for fd in (self._control, self._wakeup, *self.pump.fds):
+            poller.register(fd, select.POLLIN)
+        for fd, _event in poller.poll(None if timeout is None else timeout * 1000 + 1):
+            if fd == self._control:
+                _empty(fd)
+                self._obey_cancel()
+            elif fd == self._wakeup:
+                _empty(fd)
+            else:
+                self.pump.move(fd)
+
+    def _obey_cancel(self) -> None:
+        """The file is the order, the pipe only the bell: a cancel before the pipe was open is seen too."""
+        if self.ending.stopped or not self._run.has(CANCEL_FILE):
+            return
+        wish = json.loads(self._run.read(CANCEL_FILE, 4096) or b"{}")
+        self._stop("cancelled", str(wish.get("why", "")), float(wish.get("grace", GRACE)))
+
+    def _stop(self, status: str, why: str, grace: float) -> None:
+        self.ending.stopped, self.ending.why = status, why
+        self._kill_at = time.monotonic() + grace
+        self._give_up_at = self._kill_at + GIVE_UP
+        signal_all(descendants(os.getpid()), signal.SIGTERM)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self._pid:
+                code = os.waitstatus_to_exitcode(status)
+                self.ending.code = code if code >= 0 else 128 - code
+
+    def _linger(self) -> None:
+        """Take what is in the pipes; wait a moment for a writer that is about to end (``exec > >(tee log)``)."""
+        until = time.monotonic() + LINGER
+        while self.pump.fds and time.monotonic() < until:
+            ready = select.select(self.pump.fds, [], [], max(0.0, until - time.monotonic()))[0]
+            for fd in ready:
+                self.pump.move(fd)
+
+
+def _deadline(order: Order, now: float) -> tuple[float, str]:
+    """When it must end at the latest, and what to say then."""
+    limits = []
+    if order.timeout is not None:
+        limits.append((now + order.timeout, f"timed out: it ran longer than its timeout of {order.timeout:g} s"))
+    if order.deadline_in is not None:
+        limits.append((now + order.deadline_in, "timed out: the deadline of the task has passed"))
+    return min(limits, default=(float("inf"), ""))
+
+
+def _child_wakeup() -> int:
+    """A descriptor that becomes readable when a child ends."""
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+    os.set_blocking(write, False)
+    signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    return read
+
+
+def _empty(fd: int) -> None:
+    try:
+        while os.read(fd, 4096):
+            pass
+    except BlockingIOError:
+        pass

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Back-off: bounded, jittered, obedient."""
+
+from __future__ import annotations
+
+import random
+
+from guest_agent.backoff import Backoff
+
+
+def test_delays_grow_from_one_second_to_at_most_sixty_and_differ() -> None:
+    backoff = Backoff(random.Random(1))
+    delays = [backoff.failed(None) for _ in range(200)]
+    assert delays[0] <= 2
+    assert all(1 <= delay <= 60 for delay in delays)
+    assert max(delays) > 50
+    assert len(set(delays)) == 200
+
+
+def test_success_begins_anew() -> None:
+    backoff = Backoff(random.Random(1))
+    for _ in range(20):
+        backoff.failed(None)
+    backoff.succeeded()
+    assert backoff.failed(None) <= 2
+
+
+def test_the_wish_of_the_api_is_a_lower_bound() -> None:
+    backoff = Backoff(random.Random(1))
+    assert 30 <= backoff.failed(30.0) <= 31
+    assert backoff.failed(1e9) <= 3601
