@@ -7,7 +7,7 @@ import importlib
 import os
 import sys
 
-NAMES = ["chain"]
+NAMES = ["chain", "queue"]
 
 
 def main(names: list[str]) -> int:

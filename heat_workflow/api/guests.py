@@ -6,9 +6,9 @@ from __future__ import annotations
 from typing import Any
 
 from heat_workflow import errors, model
-from heat_workflow.api import schemas, views
+from heat_workflow.api import answers, schemas, views
 from heat_workflow.api.routing import Answer, Call, Route
-from heat_workflow.taskqueue import building, logs, reporting, sessions
+from heat_workflow.taskqueue import building, claiming, logs, reporting, sessions
 from heat_workflow.taskqueue.claiming import Claimed
 
 ROOT = "/agent/v1"
@@ -18,25 +18,30 @@ MAX_WAIT = 50.0  # seconds; below the idle timeouts of common proxies
 async def enroll(call: Call) -> Answer:
     body: schemas.EnrollIn = call.body
     assert call.token is not None
+    if not await call.queue.read(sessions.knows_join_token, call.token):
+        call.limits.count_wrong_join_token(call.source, call.token.agent_id)
+        raise sessions.refused()
     try:
         agent, new = await call.queue.write(
             sessions.enroll, call.token, body.credential_sha256, body.hw_uuid, body.agent_version
         )
     except errors.Unauthenticated:
-        await call.queue.write(sessions.record_refused_enroll, call.token, body.credential_sha256)
+        if call.limits.admit_audit(call.token.agent_id, "join-token-reused"):
+            await call.queue.write(sessions.record_refused_enroll, call.token, body.credential_sha256)
         raise
     return Answer(201 if new else 200, {"agent_id": agent.id, "state": agent.state.value})
 
 
 async def hello(call: Call) -> Answer:
     body: schemas.HelloIn = call.body
+    call.limits.admit_session(call.agent_id)
     journal = {(entry.task_id, entry.attempt) for entry in body.journal}
     alive = call.polls.waiting(call.agent_id)
     greeting = (body.nonce, body.previous_nonce, body.version, body.inventory, journal, alive)
     try:
         agent = await call.queue.write(sessions.hello, call.agent_id, *greeting)
     except errors.Conflict:
-        await call.queue.write(sessions.record_duplicate, call.agent_id)
+        await _note_duplicate(call)
         raise
     made_at = agent.cred_made_at or 0.0
     return Answer(
@@ -56,6 +61,7 @@ async def hello(call: Call) -> Answer:
 
 async def rotate(call: Call) -> Answer:
     body: schemas.CredentialIn = call.body
+    call.limits.admit_session(call.agent_id)
     await call.queue.write(sessions.rotate, call.agent_id, body.next_sha256)
     return Answer(200, {})
 
@@ -64,13 +70,34 @@ async def claim(call: Call) -> Answer:
     body: schemas.ClaimIn = call.body
     assert call.agent is not None
     if body.nonce is not None and call.agent.nonce not in (None, body.nonce):
-        await call.queue.write(sessions.record_duplicate, call.agent_id)
+        await _note_duplicate(call)
         raise sessions.identity_in_use(call.agent_id)
+    if not body.reports:
+        return await _bare_claim(call, body.claim_id, body.wait)
     results = [await _listed_report(call, report) for report in body.reports]
-    claimed = await _next(call, body.claim_id, 0 if results else body.wait)
-    if claimed is None and not results:
+    return Answer(200, {"task": await _next(call, body.claim_id, 0), "reports": results})
+
+
+async def _note_duplicate(call: Call) -> None:
+    if call.limits.admit_audit(call.agent_id, "duplicate-agent"):
+        await call.queue.write(sessions.record_duplicate, call.agent_id)
+
+
+async def _bare_claim(call: Call, claim_id: str, wait: float) -> Answer:
+    """A claim that brings nothing: held to the rate of empty ones, unless there is work for it."""
+    over = call.limits.empty_claims_over(call.agent_id)
+    if over and not await call.queue.read(claiming.has_work, call.agent_id, claim_id):
+        raise call.limits.too_many("claims come too often; let each wait for work", over)
+    began = call.limits.clock()
+    try:
+        claimed = await _next(call, claim_id, wait)
+    except errors.Conflict:
+        call.limits.count_empty_claim(call.agent_id, began)
+        raise
+    if claimed is None:
+        call.limits.count_empty_claim(call.agent_id, began)
         return Answer(204)
-    return Answer(200, {"task": claimed, "reports": results})
+    return Answer(200, {"task": claimed, "reports": []})
 
 
 async def _next(call: Call, claim_id: str, wait: float) -> dict[str, Any] | None:
@@ -83,15 +110,20 @@ async def _listed_report(call: Call, report: schemas.ListedReport) -> dict[str, 
     try:
         task = await _record(call, report.task_id, report)
     except (errors.Conflict, errors.NotFound, errors.Invalid) as exc:
+        call.limits.count_refusal(call.agent_id)
         status = 404 if isinstance(exc, errors.NotFound) else 409 if isinstance(exc, errors.Conflict) else 422
         return {"task_id": report.task_id, "status": status, "detail": exc.detail}
     return {"task_id": report.task_id, "status": 200, "detail": task.state.value}
 
 
 async def _record(call: Call, task_id: str, body: schemas.ReportIn) -> model.Task:
+    return await call.queue.write(reporting.report, call.agent_id, task_id, _said(body))
+
+
+def _said(body: schemas.ReportIn) -> model.Report:
     _refuse_large(body.outputs)
     fields = body.model_dump(exclude={"claim", "task_id"})
-    said = model.Report(
+    return model.Report(
         attempt=body.attempt,
         claim_id=model.ClaimId(body.claim_id),
         status=model.TaskState(body.status),
@@ -102,7 +134,6 @@ async def _record(call: Call, task_id: str, body: schemas.ReportIn) -> model.Tas
         reason=body.reason,
         digest=building.digest(fields),
     )
-    return await call.queue.write(reporting.report, call.agent_id, task_id, said)
 
 
 def _refuse_large(outputs: dict[str, Any]) -> None:
@@ -118,13 +149,23 @@ def _refuse_large(outputs: dict[str, Any]) -> None:
 
 async def report(call: Call) -> Answer:
     body: schemas.ReportIn = call.body
-    task = await _record(call, call.path["task_id"], body)
-    following = None if body.claim is None else await _next(call, body.claim.claim_id, body.claim.wait)
+    task_id = call.path["task_id"]
+    if body.claim is None:
+        task = await _record(call, task_id, body)
+        return Answer(200, {"state": task.state.value, "task": None})
+    call.polls.saw(call.agent_id)
+    task, claimed = await call.queue.write(
+        claiming.report_and_claim, call.agent_id, task_id, _said(body), body.claim.claim_id
+    )
+    following = None if claimed is None else views.claimed(claimed)
+    if following is None and body.claim.wait > 0:
+        following = await _next(call, body.claim.claim_id, body.claim.wait)
     return Answer(200, {"state": task.state.value, "task": following})
 
 
 async def heartbeat(call: Call) -> Answer:
     body: schemas.HeartbeatIn = call.body
+    call.limits.admit_heartbeat(call.agent_id, call.path["task_id"])
     call.polls.saw(call.agent_id)
     task = await call.queue.write(reporting.heartbeat, call.agent_id, call.path["task_id"], body.attempt, body.claim_id)
     cancel = task.state is model.TaskState.CANCELLING
@@ -133,6 +174,7 @@ async def heartbeat(call: Call) -> Answer:
 
 async def add_log(call: Call) -> Answer:
     body: schemas.LogIn = call.body
+    call.limits.admit_log(call.agent_id, call.path["task_id"])
     chunks = [(chunk.n, chunk.stream, chunk.text) for chunk in body.chunks]
     following = await call.queue.write(
         logs.append, call.agent_id, call.path["task_id"], body.attempt, body.claim_id, chunks
@@ -148,6 +190,7 @@ ROUTES = [
         claim,
         "agent",
         "Take the next task, waiting for one",
+        shows=answers.Claimed,
         body=schemas.ClaimIn,
         answers=(200, 204),
         refusals=(409, 410),
@@ -158,6 +201,7 @@ ROUTES = [
         report,
         "agent",
         "The outcome of an attempt",
+        shows=answers.Reported,
         body=schemas.ReportIn,
         refusals=(404, 409, 410),
     ),
@@ -167,16 +211,27 @@ ROUTES = [
         heartbeat,
         "agent",
         "Extend the lease, hear of a cancel",
+        shows=answers.Heartbeat,
         body=schemas.HeartbeatIn,
         refusals=(404, 409, 410),
     ),
-    Route("POST", ROOT + "/hello", hello, "agent", "Open a session", body=schemas.HelloIn, refusals=(409, 410)),
+    Route(
+        "POST",
+        ROOT + "/hello",
+        hello,
+        "agent",
+        "Open a session",
+        shows=answers.Session,
+        body=schemas.HelloIn,
+        refusals=(409, 410),
+    ),
     Route(
         "PUT",
         ROOT + "/credential",
         rotate,
         "agent-rotating",
         "Announce the next secret",
+        shows=answers.Nothing,
         body=schemas.CredentialIn,
         refusals=(409, 410),
     ),
@@ -186,6 +241,7 @@ ROUTES = [
         enroll,
         "join-token",
         "Use the join token, once",
+        shows=answers.Enrolled,
         body=schemas.EnrollIn,
         answers=(200, 201),
     ),
@@ -195,6 +251,7 @@ ROUTES = [
         add_log,
         "agent",
         "The output as it is written",
+        shows=answers.LogTaken,
         body=schemas.LogIn,
         refusals=(404, 409, 410),
     ),

@@ -14,9 +14,9 @@ async def proven_agent(queue: TaskQueue, token: credentials.Token, *, rotating: 
     Raises Unauthenticated or Gone. A credential past its day passes only where ``rotating``.
     """
     try:
-        agent = await queue.read(sessions.authenticate, token, rotating)
+        agent = await queue.glance(sessions.authenticate, token, rotating)
     except errors.Unauthenticated as exc:
-        if exc.code != "rotate-required" and await queue.read(sessions.may_be_old, token):
+        if exc.code != "rotate-required" and await queue.glance(sessions.may_be_old, token):
             await queue.write(sessions.record_refused_credential, token)
         raise
     if credentials.matches(token.secret_hash, agent.next_hash):

@@ -8,7 +8,7 @@ from typing import Any
 import pydantic
 
 from heat_workflow import errors, model
-from heat_workflow.api import queries, schemas, views
+from heat_workflow.api import answers, queries, schemas, views
 from heat_workflow.api.routing import Answer, Call, Route
 from heat_workflow.api.workflows import CONTROL, CREATE, DELETE, GET, page
 from heat_workflow.api.workflows import ONE as WORKFLOW
@@ -56,11 +56,10 @@ async def put_task(call: Call) -> Answer:
 async def _add(
     call: Call, requests: list[model.NewTask], workflow_name: str | None
 ) -> tuple[list[dict[str, Any]], bool]:
-    def add(tx: Tx) -> tuple[list[dict[str, Any]], bool]:
-        tasks, new = adding.add_tasks(tx, call.project_id, call.path["workflow_id"], requests, workflow_name)
-        return [views.task(details) for details in looking.details_of(tx, tasks, definitions=len(tasks) == 1)], new
-
-    return await call.queue.write(add)
+    workflow_id = call.path["workflow_id"]
+    tasks, new = await call.queue.write(adding.add_tasks, call.project_id, workflow_id, requests, workflow_name)
+    details = await call.queue.read(looking.details_of, tasks, definitions=len(tasks) == 1)
+    return [views.task(shown) for shown in details], new
 
 
 async def show_task(call: Call) -> Answer:
@@ -133,14 +132,25 @@ async def list_attempts(call: Call) -> Answer:
 
 
 ROUTES = [
-    Route("GET", ROOT, list_tasks, GET, "List tasks", query=queries.TasksQuery, refusals=(404,)),
-    Route("POST", ROOT, add_tasks, CREATE, "Add tasks", body=TaskOrTasks, answers=(200, 201), refusals=(404, 409)),
+    Route("GET", ROOT, list_tasks, GET, "List tasks", shows=answers.Tasks, query=queries.TasksQuery, refusals=(404,)),
+    Route(
+        "POST",
+        ROOT,
+        add_tasks,
+        CREATE,
+        "Add tasks",
+        shows=answers.Added,
+        body=TaskOrTasks,
+        answers=(200, 201),
+        refusals=(404, 409),
+    ),
     Route(
         "PUT",
         ONE,
         put_task,
         CREATE,
         "Add a task under your id",
+        shows=answers.Added,
         body=schemas.TaskPut,
         answers=(200, 201),
         refusals=(404, 409),
@@ -151,16 +161,60 @@ ROUTES = [
         show_task,
         GET,
         "Show a task, if asked once it is finished",
+        shows=answers.Task,
         query=queries.TaskQuery,
         refusals=(404,),
     ),
     Route("DELETE", ONE, delete_task, DELETE, "Cancel and detach", answers=(204,), refusals=(404,)),
-    Route("POST", ONE + "/cancel", cancel_task, CONTROL, "Cancel", answers=(202,), refusals=(404,)),
-    Route("GET", ONE + "/attempts", list_attempts, GET, "Every attempt with its result", refusals=(404,)),
+    Route("POST", ONE + "/cancel", cancel_task, CONTROL, "Cancel", shows=answers.Task, answers=(202,), refusals=(404,)),
     Route(
-        "PATCH", ONE, change_task, CREATE, "Change what nobody has claimed", body=schemas.TaskPatch, refusals=(404, 409)
+        "GET",
+        ONE + "/attempts",
+        list_attempts,
+        GET,
+        "Every attempt with its result",
+        shows=answers.Attempts,
+        refusals=(404,),
     ),
-    Route("POST", ONE + "/rerun", rerun_task, CONTROL, "Run again", answers=(202,), refusals=(404, 409)),
-    Route("POST", ONE + "/undo", undo_task, CONTROL, "Take a success back", answers=(202,), refusals=(404, 409)),
-    Route("GET", ONE + "/log", show_log, GET, "The output as it is written", query=queries.LogQuery, refusals=(404,)),
+    Route(
+        "PATCH",
+        ONE,
+        change_task,
+        CREATE,
+        "Change what nobody has claimed",
+        shows=answers.Task,
+        body=schemas.TaskPatch,
+        refusals=(404, 409),
+    ),
+    Route(
+        "POST",
+        ONE + "/rerun",
+        rerun_task,
+        CONTROL,
+        "Run again",
+        shows=answers.Task,
+        answers=(202,),
+        refusals=(404, 409),
+    ),
+    Route(
+        "POST",
+        ONE + "/undo",
+        undo_task,
+        CONTROL,
+        "Take a success back",
+        shows=answers.Task,
+        answers=(202,),
+        refusals=(404, 409),
+    ),
+    Route(
+        "GET",
+        ONE + "/log",
+        show_log,
+        GET,
+        "The output as it is written",
+        shows=answers.Log,
+        streams=("text/plain",),
+        query=queries.LogQuery,
+        refusals=(404,),
+    ),
 ]

@@ -36,6 +36,9 @@ class Tx(Protocol):
     def delete_workflow(self, workflow_id: str) -> None:
         """Remove the workflow with its tasks, attempts, events and logs."""
 
+    def list_ended(self, before: float, limit: int) -> list[model.Workflow]:
+        """Workflows of every project that came to their end before that time, the oldest first."""
+
     def list_workflows(
         self, project_id: str, filters: Mapping[str, str], marker: str | None, limit: int
     ) -> list[model.Workflow]: ...
@@ -57,7 +60,10 @@ class Tx(Protocol):
         """Add the tasks; ``definitions`` by digest, those already stored are shared."""
 
     def save_task(self, before: model.Task, after: model.Task) -> bool:
-        """Compare-and-set on (id, state, attempt, claim): False if somebody else moved the task."""
+        """Compare-and-set on (id, state, attempt, pending): False if somebody else moved the task.
+
+        A claim (ready to leased) does not wait for another claim of the task that is under way: False.
+        """
 
     def insert_requirements(self, workflow_id: str, edges: Iterable[tuple[str, str]]) -> None:
         """Edges as (task, what it requires)."""
@@ -72,7 +78,7 @@ class Tx(Protocol):
     def next_task_seq(self, workflow_id: str) -> int: ...
     def get_definition(self, project_id: str, definition_id: str) -> dict[str, Any]: ...
     def find_ready(self, project_id: str, route: str, limit: int, offset: int) -> list[model.Task]:
-        """Ready tasks of active workflows by priority then age; locked against other claims where the database can."""
+        """Ready tasks of active workflows by priority then age; another claim may be about to take one of them."""
 
     def list_due(self, limit: int) -> list[model.Task]:
         """Tasks of every project whose ``due_at`` has come."""
@@ -133,6 +139,12 @@ class Tx(Protocol):
     def list_agents(
         self, project_id: str | None, filters: Mapping[str, Any], marker: str | None, limit: int
     ) -> list[model.Agent]: ...
+    def list_tombstones(self, before: float, limit: int) -> list[model.Agent]:
+        """Agents of every project that were revoked before that time, the oldest first."""
+
+    def delete_agent(self, agent_id: str) -> None:
+        """Remove the agent with its security events."""
+
     def held_tasks(self, agent_id: str) -> list[model.Task]:
         """The tasks this agent holds a lease of."""
 
@@ -150,6 +162,16 @@ class Tx(Protocol):
     def insert_log(self, task_id: str, attempt: int, n: int, stream: str, text: str) -> None: ...
     def list_log(self, task_id: str, attempt: int, after: int) -> list[dict[str, Any]]: ...
 
+    # -- numbers, for every project together; none of them looks at finished tasks
+    def count_unfinished(self) -> dict[str, int]:
+        """Unfinished tasks by state."""
+
+    def oldest_ready(self) -> float | None:
+        """Since when the task has been ready that has been so for the longest."""
+
+    def count_agents(self) -> dict[tuple[str, str], int]:
+        """Agents that are not revoked, by state and version (empty where it was never said)."""
+
     # -- wake-ups
     def wake(self, key: str) -> None:
         """Tell whoever waits for ``key``, on any replica, once this transaction is committed. A hint only."""
@@ -163,6 +185,9 @@ class Store(Protocol):
 
     async def write(self, fn: Callable[[Tx], T]) -> T: ...
     async def read(self, fn: Callable[[Tx], T]) -> T: ...
+    async def glance(self, fn: Callable[[Tx], T]) -> T:
+        """As read, for a few rows by key: ``find_agent``, ``find_claim``, ``find_ready`` with a small limit."""
+
     async def start(self, wake: Callable[[Iterable[str]], None]) -> None:
         """Begin work; ``wake`` is called in the event loop with the keys of committed transactions."""
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Claims: where the databases differ (row locks, insert-if-missing, the clock)."""
+"""Claims: where the databases differ (row locks, insert-if-missing, snapshots, patience, the clock)."""
 
 from __future__ import annotations
 
@@ -9,20 +9,36 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+_IDLE_MOST = 5  # seconds that a transaction may pause: a replica stopped in the middle of one loses its locks (F9)
+_LOCK_WAIT = 8  # seconds to wait for a row, longer than a stopped replica can hold it
+_CONNECT_MOST = 5  # seconds
+_ANSWER_MOST = 30  # seconds for the answer to one statement
+
 
 class Dialect(Protocol):
     """One database's way of doing what SQL leaves open."""
 
     locks_rows: bool  # False where there is one writer, who needs no row locks
-    clock: str  # a query for the database's time, seconds since the epoch
 
     def insert_missing(self, connection: sa.Connection, table: sa.Table, new_rows: Sequence[Mapping[str, Any]]) -> int:
-        """Insert the rows whose primary key is not there yet; how many those were."""
+        """Insert the rows whose primary key is not there yet; how many those were.
+
+        May raise a duplicate entry while another transaction inserts the same row: run the transaction again.
+        """
+
+
+class ServerDialect(Dialect, Protocol):
+    """What a database server needs besides."""
+
+    clock: str  # a query for the database's time, seconds since the epoch
+    connect: Mapping[str, Any]  # what its driver is told
+
+    def begin_read(self, connection: sa.Connection) -> None:
+        """Let the transaction that begins see one moment from its first look to its last."""
 
 
 class Sqlite:
     locks_rows = False
-    clock = "SELECT (julianday('now') - 2440587.5) * 86400.0"
 
     def insert_missing(self, connection: sa.Connection, table: sa.Table, new_rows: Sequence[Mapping[str, Any]]) -> int:
         insert: Any = sqlite.insert(table).on_conflict_do_nothing().returning(sa.literal_column("1"))
@@ -32,26 +48,48 @@ class Sqlite:
 class PostgreSql:
     locks_rows = True
     clock = "SELECT extract(epoch FROM clock_timestamp())"
+    connect: Mapping[str, Any] = {
+        "connect_timeout": _CONNECT_MOST,
+        "options": f"-c idle_in_transaction_session_timeout={_IDLE_MOST}s -c lock_timeout={_LOCK_WAIT}s",
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": _ANSWER_MOST * 1000,
+    }
 
     def insert_missing(self, connection: sa.Connection, table: sa.Table, new_rows: Sequence[Mapping[str, Any]]) -> int:
         insert: Any = postgresql.insert(table).on_conflict_do_nothing().returning(sa.literal_column("1"))
         return sum(len(connection.execute(insert, row).fetchall()) for row in new_rows)
 
+    def begin_read(self, connection: sa.Connection) -> None:
+        connection.execution_options(isolation_level="REPEATABLE READ")
+
 
 class MariaDb:
     locks_rows = True
-    clock = "SELECT unix_timestamp(now(6))"
+    # Not unix_timestamp(now()): on a server that keeps summer time it is an hour off for an hour every autumn.
+    clock = "SELECT timestampdiff(MICROSECOND, '1970-01-01', utc_timestamp(6)) / 1e6"
+    connect: Mapping[str, Any] = {
+        "connect_timeout": _CONNECT_MOST,
+        "init_command": "SET SESSION sql_mode = 'TRADITIONAL', "
+        f"innodb_lock_wait_timeout = {_LOCK_WAIT}, idle_transaction_timeout = {_IDLE_MOST}",
+        "read_timeout": _ANSWER_MOST,
+        "write_timeout": _ANSWER_MOST,
+    }
 
     def insert_missing(self, connection: sa.Connection, table: sa.Table, new_rows: Sequence[Mapping[str, Any]]) -> int:
-        return sum(connection.execute(sa.insert(table).prefix_with("IGNORE"), row).rowcount for row in new_rows)
+        """By looking first. INSERT IGNORE would also store a value cut short instead of refusing it."""
+        inserted = 0
+        for row in new_rows:
+            same = (column == row[column.name] for column in table.primary_key)
+            if connection.execute(sa.select(sa.literal_column("1")).where(*same)).first() is None:
+                inserted += connection.execute(sa.insert(table), row).rowcount
+        return inserted
+
+    def begin_read(self, connection: sa.Connection) -> None:
+        connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 
 
-def dialect_of(name: str) -> Dialect:
-    """The dialect for SQLAlchemy's name of it: sqlite, postgresql, mysql or mariadb."""
-    dialects: dict[str, type[Dialect]] = {
-        "sqlite": Sqlite,
-        "postgresql": PostgreSql,
-        "mysql": MariaDb,
-        "mariadb": MariaDb,
-    }
-    return dialects[name]()
+def server_dialect(name: str) -> ServerDialect:
+    """The dialect for SQLAlchemy's name of it: postgresql, mysql or mariadb."""
+    return PostgreSql() if name == "postgresql" else MariaDb()

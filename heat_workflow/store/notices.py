@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -21,6 +22,7 @@ _PAYLOAD_MOST = 7000  # bytes; PostgreSQL takes 8000
 _POLL_EVERY = 0.1  # seconds between looks at MariaDB's news, so that a wake-up is p99 under 1 s
 _OVERLAP = 200  # rows looked at again, for transactions that commit out of the order of their ids
 _KEEP = 60.0  # seconds a row of news lives
+_STOP_WITHIN = 0.2  # seconds
 _RETRY = 1.0  # seconds before a lost connection is tried again
 
 
@@ -36,6 +38,13 @@ class Notices(Protocol):
     def stop(self) -> None: ...
 
 
+def _tell(me: str, payload: str, wake: Callable[[Iterable[str]], None]) -> None:
+    """Wake by what another replica sent; a replica's own waiters were woken at its commit already."""
+    sender, *keys = payload.split("\n")
+    if sender != me:
+        wake(keys)
+
+
 def notices_for(engine: sa.Engine) -> Notices:
     return PostgreSqlNotices(engine) if engine.dialect.name == "postgresql" else PolledNotices(engine)
 
@@ -44,16 +53,17 @@ class PostgreSqlNotices:
     """LISTEN and NOTIFY; a notification is delivered only after its transaction committed."""
 
     def __init__(self, engine: sa.Engine) -> None:
+        self._me = secrets.token_hex(4)
         self._url = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
         self._stopped = threading.Event()
 
     def send(self, connection: sa.Connection, keys: Sequence[str], now: float) -> None:
-        payload = ""
+        payload = self._me
         for key in keys:
-            if payload and len(payload.encode()) + len(key.encode()) >= _PAYLOAD_MOST:
+            if len(payload.encode()) + len(key.encode()) >= _PAYLOAD_MOST:
                 self._notify(connection, payload)
-                payload = ""
-            payload = f"{payload}\n{key}" if payload else key
+                payload = self._me
+            payload = f"{payload}\n{key}"
         self._notify(connection, payload)
 
     def _notify(self, connection: sa.Connection, payload: str) -> None:
@@ -67,8 +77,8 @@ class PostgreSqlNotices:
                 with psycopg.connect(self._url, autocommit=True) as connection:
                     connection.execute(f"LISTEN {_CHANNEL}")
                     while not self._stopped.is_set():
-                        for notice in connection.notifies(timeout=0.5):
-                            wake(notice.payload.split("\n"))
+                        for notice in connection.notifies(timeout=_STOP_WITHIN):
+                            _tell(self._me, notice.payload, wake)
             except psycopg.Error as exc:
                 LOG.warning("Lost the connection for notifications (%s); polls look for themselves", type(exc).__name__)
                 self._stopped.wait(_RETRY)
@@ -81,11 +91,12 @@ class PolledNotices:
     """A table of news, read by every replica."""
 
     def __init__(self, engine: sa.Engine) -> None:
+        self._me = secrets.token_hex(4)
         self._engine = engine
         self._stopped = threading.Event()
 
     def send(self, connection: sa.Connection, keys: Sequence[str], now: float) -> None:
-        connection.execute(sa.insert(tables.news).values(at=now, keys="\n".join(keys)))
+        connection.execute(sa.insert(tables.news).values(at=now, keys="\n".join([self._me, *keys])))
 
     def listen(self, wake: Callable[[Iterable[str]], None]) -> None:
         seen: dict[int, None] = {}
@@ -110,7 +121,7 @@ class PolledNotices:
         for id_, keys in connection.execute(query).fetchall():
             if id_ > last - _OVERLAP and id_ not in seen:
                 seen[id_] = None
-                wake(keys.split("\n"))
+                _tell(self._me, keys, wake)
             last = max(last, id_)
         for id_ in [id_ for id_ in seen if id_ <= last - _OVERLAP]:
             del seen[id_]

@@ -13,7 +13,8 @@ from heat_workflow.store.sqlserver import ServerStore
 
 
 def open_store(url: str, key_file: str | None = None) -> Store:
-    """The store at ``url``. An SQLite file is brought to the newest schema; a server is the operator's to upgrade.
+    """The store at ``url``. An SQLite file is brought to the newest schema; a server is the operator's to upgrade:
+    Conflict if its schema is not for this release, Unavailable if it does not answer.
 
     ``key_file`` is the key ring for hidden values; without one, tasks with hidden values are refused.
     """
@@ -24,4 +25,5 @@ def open_store(url: str, key_file: str | None = None) -> Store:
         return SqliteStore(url, keys)
     if backend not in ("postgresql", "mysql", "mariadb"):
         raise errors.Invalid(f"[database] connection: {backend} is not supported; use sqlite, postgresql or mysql")
+    schema.check(url)
     return ServerStore(url, keys)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,6 +21,13 @@ def dump(value: Any) -> str:
 
 def _flag(value: bool | None) -> int | None:
     return None if value is None else int(value)
+
+
+def plain(value: Any) -> Any:
+    """The value as its column takes it: words of ours for states, 0 and 1 for flags."""
+    if isinstance(value, bool):
+        return int(value)
+    return value.value if isinstance(value, enum.Enum) else value
 
 
 def columns(table: Any) -> tuple[str, ...]:

@@ -11,9 +11,10 @@ import asyncio
 import concurrent.futures
 import contextlib
 import queue
+import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -64,6 +65,23 @@ def translated() -> Iterator[None]:
         raise errors.Unavailable("the store is out of reach; repeat the request", retry_after=1) from exc
 
 
+def closing() -> errors.Unavailable:
+    return errors.Unavailable("the store is closing; repeat the request", retry_after=1)
+
+
+class _Direct(Prepared):
+    """Runs prepared statements on the driver itself: SQLAlchemy's result objects would cost more than SQLite does."""
+
+    def __call__(self, connection: sa.Connection, statement: Any, params: Mapping[str, Any]) -> Any:
+        text, values = self.prepared(statement, params)
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        try:
+            return driver.execute(text, values)
+        except sqlite3.Error as exc:
+            raise sa.exc.DBAPIError.instance(text, (), exc, sqlite3.Error, hide_parameters=True) from exc
+
+
 class _Write:
     """One queued transaction and where its result goes."""
 
@@ -98,41 +116,66 @@ class SqliteStore:
         self._clock = clock
         self._dialect = Sqlite()
         self._keys = keys
-        self._run = Prepared(self._engine.dialect)
+        self._run = _Direct(self._engine.dialect)
         self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._readers = concurrent.futures.ThreadPoolExecutor(_READERS, "store-read")
         self._writer = threading.Thread(target=self._write_forever, name="store-write", daemon=True)
         self._wake: Callable[[Iterable[str]], None] = lambda keys: None
+        self._glancing: sa.Connection | None = None
         self._closed = False
 
     async def start(self, wake: Callable[[Iterable[str]], None]) -> None:
         self._wake = wake
+        self._connection = await asyncio.to_thread(self._connect)
+        self._glancing = self._engine.connect()
         self._writer.start()
+
+    def _connect(self) -> sa.Connection:
+        with translated():
+            return self._engine.connect().execution_options(writes=True)
 
     async def close(self) -> None:
         self._closed = True
         self._queue.put(None)
-        await asyncio.to_thread(self._writer.join)
+        if self._writer.ident is not None:
+            await asyncio.to_thread(self._writer.join)
         self._readers.shutdown()
+        if self._glancing is not None:
+            self._glancing.close()
         self._engine.dispose()
 
     async def read(self, fn: Callable[[Tx], T]) -> T:
+        if self._closed:
+            raise closing()
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, fn)
 
     def _read(self, fn: Callable[[Tx], T]) -> T:
-        with translated(), self._engine.connect() as connection:
+        with translated(), self._engine.connect() as connection, connection.begin():
             return fn(SqlTx(connection, self._run, self._dialect, self._keys, self._clock()))
+
+    async def glance(self, fn: Callable[[Tx], T]) -> T:
+        """In the event loop's own thread: a few rows by key take less time than handing them to another thread."""
+        if self._closed or self._glancing is None:
+            raise closing()
+        driver = self._glancing.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        with translated():
+            driver.execute("BEGIN")
+            try:
+                return fn(SqlTx(self._glancing, self._run, self._dialect, self._keys, self._clock()))
+            finally:
+                driver.execute("ROLLBACK")
 
     async def write(self, fn: Callable[[Tx], T]) -> T:
         if self._closed:
-            raise errors.Unavailable("the store is closing", retry_after=1)
+            raise closing()
         write = _Write(fn, asyncio.get_running_loop())
         self._queue.put(write)
         result: T = await write.future
         return result
 
     def _write_forever(self) -> None:
-        with self._engine.connect().execution_options(writes=True) as connection:
+        with self._connection as connection:
             while (first := self._queue.get()) is not None:
                 group = [first]
                 stop = False
@@ -155,6 +198,10 @@ class SqliteStore:
         except errors.Unavailable as exc:
             for write in group:
                 write.error = exc
+        except Exception:  # the writer lives on: without it every later request would wait for ever
+            LOG.exception("A group of %d transactions failed", len(group))
+            for write in group:
+                write.error = errors.Unavailable("the store failed; repeat the request", retry_after=1)
         keys: set[str] = set()
         for write in group:
             if write.error is None:
@@ -171,19 +218,22 @@ class SqliteStore:
             self._wake(keys)
 
     def _run_one(self, connection: sa.Connection, write: _Write) -> None:
+        """One use case of the group under a savepoint of its own."""
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
         tx = SqlTx(connection, self._run, self._dialect, self._keys, self._clock())
-        connection.exec_driver_sql("SAVEPOINT one")
+        driver.execute("SAVEPOINT one")
         try:
             write.result = write.fn(tx)
             tx.flush_events()
         except sa.exc.IntegrityError as exc:  # a clash of this transaction alone
-            connection.exec_driver_sql("ROLLBACK TO one")
+            driver.execute("ROLLBACK TO one")
             LOG.error("A transaction clashed: %s", exc.orig)
             write.error = errors.Unavailable("the request met another one; repeat it", retry_after=1)
         except sa.exc.DBAPIError:
             raise
         except Exception as exc:  # the use case refused: its own changes go, the group's stay
-            connection.exec_driver_sql("ROLLBACK TO one")
+            driver.execute("ROLLBACK TO one")
             write.error = exc
-        connection.exec_driver_sql("RELEASE one")
+        driver.execute("RELEASE one")
         write.wakes = tx.wakes

@@ -19,7 +19,7 @@ from oslo_log import log
 
 from heat_workflow import errors
 from heat_workflow.store import Tx
-from heat_workflow.store.claims import dialect_of
+from heat_workflow.store.claims import ServerDialect, server_dialect
 from heat_workflow.store.clock import DatabaseClock
 from heat_workflow.store.keyring import KeyRing
 from heat_workflow.store.notices import Notices, notices_for
@@ -30,14 +30,17 @@ LOG = log.getLogger(__name__)
 T = TypeVar("T")
 _CONNECTIONS = 16
 _TRIES = 12  # of one transaction against deadlocks and lock waits, which are the database's way of taking turns
+_TRY_MOST = 15.0  # seconds after which no further try begins
 
 
 class ServerStore:
     """The Store on PostgreSQL or MariaDB."""
 
     def __init__(self, url: str, keys: KeyRing) -> None:
+        self._dialect: ServerDialect = server_dialect(sa.make_url(url).get_backend_name())
         self._engine = sa.create_engine(
             url,
+            connect_args=dict(self._dialect.connect),
             hide_parameters=True,
             isolation_level="READ COMMITTED",
             max_overflow=4,
@@ -47,7 +50,6 @@ class ServerStore:
             pool_timeout=10,
         )
         exc_filters.register_engine(self._engine)
-        self._dialect = dialect_of(self._engine.dialect.name)
         self._keys = keys
         self._clock = DatabaseClock(self._dialect.clock)
         self._run = Prepared(self._engine.dialect)
@@ -56,6 +58,7 @@ class ServerStore:
         self._listener: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake: Callable[[Iterable[str]], None] = lambda keys: None
+        self._closed = False
 
     async def start(self, wake: Callable[[Iterable[str]], None]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -66,6 +69,7 @@ class ServerStore:
         self._listener.start()
 
     async def close(self) -> None:
+        self._closed = True
         self._notices.stop()
         if self._listener is not None:
             await asyncio.to_thread(self._listener.join)
@@ -79,18 +83,29 @@ class ServerStore:
             self._loop.call_soon_threadsafe(self._wake, keys)
 
     async def read(self, fn: Callable[[Tx], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._tried, fn, self._read_once)
+        return await self._in_thread(fn, self._read_once)
+
+    async def glance(self, fn: Callable[[Tx], T]) -> T:
+        return await self.read(fn)
 
     async def write(self, fn: Callable[[Tx], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._tried, fn, self._write_once)
+        return await self._in_thread(fn, self._write_once)
+
+    async def _in_thread(self, fn: Callable[[Tx], T], once: Callable[[Callable[[Tx], T]], T]) -> T:
+        if self._closed:
+            raise errors.Unavailable("the store is closing", retry_after=1)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._tried, fn, once)
 
     def _tried(self, fn: Callable[[Tx], T], once: Callable[[Callable[[Tx], T]], T]) -> T:
         """Run the transaction, again after a deadlock; Unavailable when the database cannot be had."""
+        give_up = time.monotonic() + _TRY_MOST
         for attempt in range(_TRIES):
             try:
                 return once(fn)
             except (db_exception.DBDeadlock, db_exception.DBDuplicateEntry) as exc:
                 LOG.info("A transaction met another one (%s), attempt %d", type(exc).__name__, attempt + 1)
+                if time.monotonic() > give_up:
+                    break
                 time.sleep(random.uniform(0, 0.002 * 2 ** min(attempt, 6)))
             except (db_exception.DBError, sa.exc.SQLAlchemyError) as exc:
                 LOG.error("The store failed: %s", type(exc).__name__, exc_info=True)
@@ -99,6 +114,7 @@ class ServerStore:
 
     def _read_once(self, fn: Callable[[Tx], T]) -> T:
         with self._engine.connect() as connection:
+            self._dialect.begin_read(connection)
             return fn(self._tx(connection))
 
     def _write_once(self, fn: Callable[[Tx], T]) -> T:

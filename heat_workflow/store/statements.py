@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,6 +48,20 @@ HAS_ATTACHED: sa.Select[Any] = (
     .limit(1)
 )
 
+LIST_ENDED = (
+    sa.select(t.workflow)
+    .where(t.workflow.c.finished_at < p("before"))
+    .order_by(t.workflow.c.finished_at)
+    .limit(p("most", type_=sa.Integer))
+)
+_LIVE = sa.text(t.LIVE)  # said as the partial index says it, or SQLite would not use that
+COUNT_UNFINISHED = sa.select(t.task.c.state, sa.func.count()).where(_LIVE).group_by(t.task.c.state)
+OLDEST_READY = (
+    sa.select(t.task.c.ready_at)
+    .where(_LIVE, t.task.c.state == sa.literal_column(f"'{model.TaskState.READY.value}'"))
+    .order_by(t.task.c.ready_at)
+    .limit(sa.literal_column("1"))
+)
 FIND_TASK = sa.select(t.task).where(t.task.c.id == p("id"))
 LIST_TASKS = sa.select(t.task).where(t.task.c.workflow_id == p("workflow_id")).order_by(t.task.c.seq)
 NEXT_TASK_SEQ = sa.select(sa.func.max(t.task.c.seq)).where(t.task.c.workflow_id == p("workflow_id"))
@@ -71,15 +86,28 @@ MUTABLE = (
     "deadline_at",
     "due_at",
 )
-SAVE_TASK = (
-    sa.update(t.task)
-    .where(
-        t.task.c.id == p("key"),
-        t.task.c.state == p("old_state"),
-        t.task.c.attempt == p("old_attempt"),
-        t.task.c.pending == p("old_pending"),
+
+
+@functools.cache
+def save_task(*changed: str) -> sa.Update:
+    """Compare and set the changed columns alone: a heartbeat shall not undo what others wrote into the same row."""
+    return (
+        sa.update(t.task)
+        .where(
+            t.task.c.id == p("key"),
+            t.task.c.state == p("old_state"),
+            t.task.c.attempt == p("old_attempt"),
+            t.task.c.pending == p("old_pending"),
+        )
+        .values(_set(t.task, *(changed or ("state",))))
     )
-    .values(_set(t.task, *MUTABLE))
+
+
+LOCK_TO_CLAIM: sa.Select[Any] = (
+    sa.select(sa.literal_column("1"))
+    .select_from(t.task)
+    .where(t.task.c.id == p("id"), t.task.c.state == sa.literal_column(f"'{model.TaskState.READY.value}'"))
+    .with_for_update(skip_locked=True)
 )
 REQUIREMENTS_OF = (
     sa.select(t.task)
@@ -108,7 +136,6 @@ FIND_READY = (
         t.task.c.project_id == p("project_id"),
         t.task.c.route == p("route"),
         t.task.c.state == sa.literal_column(f"'{model.TaskState.READY.value}'"),
-        # a subquery and no join: row locks on the tasks shall not reach the workflows
         sa.exists().where(
             t.workflow.c.id == t.task.c.workflow_id,
             _literals(t.workflow.c.state, [model.WorkflowState.ACTIVE.value, model.WorkflowState.UNDOING.value]),
@@ -118,7 +145,6 @@ FIND_READY = (
     .limit(p("most", type_=sa.Integer))
     .offset(p("skip", type_=sa.Integer))
 )
-LOCK_READY = FIND_READY.with_for_update(skip_locked=True)
 LIST_DUE = (
     sa.select(t.task).where(t.task.c.due_at <= p("now")).order_by(t.task.c.due_at).limit(p("most", type_=sa.Integer))
 )
@@ -211,6 +237,18 @@ SAVE_AGENT = (
     .values(_set(t.agent, *(column.name for column in t.agent.columns if column.name not in ("id", "project_id"))))
 )
 SAVE_LAST_SEEN = sa.update(t.agent).where(t.agent.c.id == p("key")).values(_set(t.agent, "last_seen_at"))
+_REVOKED: sa.ColumnElement[str] = sa.literal_column(f"'{model.AgentState.REVOKED.value}'")
+LIST_TOMBSTONES = (
+    sa.select(t.agent)
+    .where(t.agent.c.state == _REVOKED, t.agent.c.revoked_at < p("before"))
+    .order_by(t.agent.c.revoked_at)
+    .limit(p("most", type_=sa.Integer))
+)
+COUNT_AGENTS = (
+    sa.select(t.agent.c.state, t.agent.c.version, sa.func.count())
+    .where(t.agent.c.state != _REVOKED)
+    .group_by(t.agent.c.state, t.agent.c.version)
+)
 INSERT_AGENT_EVENT = sa.insert(t.agent_event).values(
     {name: p(name) for name in ("agent_id", "project_id", "at", "type", "body")}
 )
@@ -249,12 +287,16 @@ class Prepared:
         self._dialect = dialect
         self._compiled: dict[int, tuple[str, list[str] | None, dict[str, Any]]] = {}
 
-    def __call__(self, connection: sa.Connection, statement: Any, params: Mapping[str, Any]) -> sa.CursorResult[Any]:
+    def __call__(self, connection: sa.Connection, statement: Any, params: Mapping[str, Any]) -> Any:
+        """The result, to be fetched as tuples."""
+        text, values = self.prepared(statement, params)
+        return connection.exec_driver_sql(text, values)
+
+    def prepared(self, statement: Any, params: Mapping[str, Any]) -> tuple[str, Any]:
+        """The statement's text and its parameters as the driver takes them."""
         text, positions, constants = self._compiled.get(id(statement)) or self._compile(statement)
         values = {**constants, **params}
-        if positions is None:
-            return connection.exec_driver_sql(text, values)
-        return connection.exec_driver_sql(text, tuple(values[name] for name in positions))
+        return text, values if positions is None else tuple(values[name] for name in positions)
 
     def _compile(self, statement: Any) -> tuple[str, list[str] | None, dict[str, Any]]:
         """The text, the order of its parameters where they have no names, and the values fixed in the statement."""

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
 metadata = sa.MetaData()
-# Names compare byte for byte everywhere; MariaDB's default would take `A` and `a` for one, its plain `_bin` `a` and `a `.
+# Names compare byte for byte everywhere; MariaDB's default takes `A` and `a` for one, its plain `_bin` `a` and `a `.
 _MARIADB: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_nopad_bin"}
 
 _UUID = sa.String(36)
@@ -23,6 +23,9 @@ _NAME = sa.String(512)  # `<task>/<server>`: two names of 255 and a slash
 _TIME: sa.Double[float] = sa.Double()
 _TEXT = sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
 _ROUTE = sa.String(400)
+
+# The unfinished states. An index of them alone stays small beside millions of finished tasks.
+LIVE = "state IN ('cancelling', 'leased', 'ready', 'stalled', 'waiting')"
 
 workflow = sa.Table(
     "workflow",
@@ -93,6 +96,7 @@ task = sa.Table(
     sa.Index("task_by_state", "workflow_id", "state"),
     sa.Index("task_ready", "project_id", "route", "state", "rank", "ready_at"),
     sa.Index("task_due", "due_at"),
+    sa.Index("task_live", "state", "ready_at", sqlite_where=sa.text(LIVE), postgresql_where=sa.text(LIVE)),
     sa.Index("task_by_fanout", "workflow_id", "fanout", "batch"),
     sa.Index("task_by_undo", "undo_of"),
     sa.Index("task_by_agent", "agent_id", "state"),
@@ -126,7 +130,7 @@ attempt = sa.Table(
     sa.Column("deploy_stdout", _TEXT, nullable=False),
     sa.Column("deploy_stderr", _TEXT, nullable=False),
     sa.Column("outputs", _TEXT, nullable=False),
-    sa.Index("attempt_by_claim", "agent_id", "claim_id"),
+    sa.Index("attempt_by_claim", "agent_id", "claim_id", unique=True),  # one claim, one lease: also of a repeat (G3)
     **_MARIADB,
 )
 

@@ -77,6 +77,9 @@ class SqlTx:
             self._connection.execute(sa.delete(table).where(table.c.workflow_id == workflow_id))
         self._connection.execute(sa.delete(tables.workflow).where(tables.workflow.c.id == workflow_id))
 
+    def list_ended(self, before: float, limit: int) -> list[model.Workflow]:
+        return [rows.workflow_of(row) for row in self._run(st.LIST_ENDED, before=before, most=limit)]
+
     def list_workflows(
         self, project_id: str, filters: Mapping[str, str], marker: str | None, limit: int
     ) -> list[model.Workflow]:
@@ -158,10 +161,12 @@ class SqlTx:
             self._connection.execute(sa.insert(tables.task), [rows.task_row(task) for task in tasks])
 
     def save_task(self, before: model.Task, after: model.Task) -> bool:
-        row = rows.task_row(after)
-        new = {f"new_{name}": row[name] for name in st.MUTABLE}
+        if after.state is model.TaskState.LEASED and before.state is model.TaskState.READY and not self._free(before):
+            return False
+        changed = [name for name in st.MUTABLE if getattr(after, name) != getattr(before, name)]
+        new = {f"new_{name}": rows.plain(getattr(after, name)) for name in changed or ("state",)}
         result = self._run(
-            st.SAVE_TASK,
+            st.save_task(*changed),
             key=before.id,
             old_state=before.state.value,
             old_attempt=before.attempt,
@@ -169,6 +174,11 @@ class SqlTx:
             **new,
         )
         return bool(result.rowcount == 1)
+
+    def _free(self, task: model.Task) -> bool:
+        """Whether nobody else is about to claim the ready task. Only the task itself is locked, not the others in
+        sight: an agent that comes at the same moment takes the next one instead of going away empty."""
+        return not self._dialect.locks_rows or self._one(st.LOCK_TO_CLAIM, id=task.id) is not None
 
     def insert_requirements(self, workflow_id: str, edges: Iterable[tuple[str, str]]) -> None:
         for task_id, requires_id in edges:
@@ -197,8 +207,7 @@ class SqlTx:
         return body
 
     def find_ready(self, project_id: str, route: str, limit: int, offset: int) -> list[model.Task]:
-        statement = st.LOCK_READY if self._dialect.locks_rows else st.FIND_READY
-        found = self._run(statement, project_id=project_id, route=route, most=limit, skip=offset)
+        found = self._run(st.FIND_READY, project_id=project_id, route=route, most=limit, skip=offset)
         return [rows.task_of(row) for row in found]
 
     def list_due(self, limit: int) -> list[model.Task]:
@@ -331,6 +340,13 @@ class SqlTx:
         query = self._after(query, tables.agent, project_id, marker).order_by(c.created_at, c.id).limit(limit)
         return [rows.agent_of(row) for row in self._connection.execute(query)]
 
+    def list_tombstones(self, before: float, limit: int) -> list[model.Agent]:
+        return [rows.agent_of(row) for row in self._run(st.LIST_TOMBSTONES, before=before, most=limit)]
+
+    def delete_agent(self, agent_id: str) -> None:
+        self._connection.execute(sa.delete(tables.agent_event).where(tables.agent_event.c.agent_id == agent_id))
+        self._connection.execute(sa.delete(tables.agent).where(tables.agent.c.id == agent_id))
+
     def held_tasks(self, agent_id: str) -> list[model.Task]:
         return [rows.task_of(row) for row in self._run(st.HELD_TASKS, agent_id=agent_id)]
 
@@ -346,7 +362,7 @@ class SqlTx:
 
     def list_agent_events(self, agent_id: str, after: int, limit: int) -> list[dict[str, Any]]:
         found = self._run(st.LIST_AGENT_EVENTS, agent_id=agent_id, after=after, most=limit)
-        return [{"id": r.id, "at": r.at, "type": r.type, "body": json.loads(r.body)} for r in found]
+        return [{"id": id_, "at": at, "type": type_, "body": json.loads(body)} for id_, _, _, at, type_, body in found]
 
     # -- events and logs
 
@@ -394,7 +410,19 @@ class SqlTx:
 
     def list_log(self, task_id: str, attempt: int, after: int) -> list[dict[str, Any]]:
         found = self._run(st.LIST_LOG, task_id=task_id, attempt=attempt, after=after)
-        return [{"n": row.n, "stream": row.stream, "text": row.text} for row in found]
+        return [{"n": n, "stream": stream, "text": text} for n, stream, text in found]
+
+    # -- numbers
+
+    def count_unfinished(self) -> dict[str, int]:
+        return dict(self._run(st.COUNT_UNFINISHED).fetchall())
+
+    def oldest_ready(self) -> float | None:
+        row = self._one(st.OLDEST_READY)
+        return None if row is None else row[0]
+
+    def count_agents(self) -> dict[tuple[str, str], int]:
+        return {(state, version or ""): count for state, version, count in self._run(st.COUNT_AGENTS)}
 
     # -- wake-ups
 

@@ -40,6 +40,10 @@ class TaskQueue:
     async def read(self, use_case: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._store.read(lambda tx: use_case(tx, *args, **kwargs))
 
+    async def glance(self, use_case: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As read, for a few rows by key."""
+        return await self._store.glance(lambda tx: use_case(tx, *args, **kwargs))
+
     async def wait_until(
         self,
         done: Callable[[T], bool],

@@ -11,7 +11,7 @@ from typing import Any
 from heat_workflow import errors, lifecycle, model
 from heat_workflow.model import NewTask, Task, TaskState
 from heat_workflow.store import Tx
-from heat_workflow.taskqueue import announcing, batches, building, requirements, settling, workflows
+from heat_workflow.taskqueue import announcing, batches, building, cancelling, requirements, settling, workflows
 
 
 def add_tasks(
@@ -98,7 +98,9 @@ def _already_there(tx: Tx, project_id: str, workflow_id: str, requests: Sequence
     if not any(found):
         return None
     for task, request in zip(found, requests, strict=True):
-        if task is None or task.project_id != project_id or task.workflow_id != workflow_id:
+        if task is not None and task.project_id != project_id:
+            raise cancelling.task_not_found(workflow_id, task.id)
+        if task is None or task.workflow_id != workflow_id:
             raise errors.Conflict(f"task id {request.id} is in use elsewhere; choose another id", code="id-in-use")
         if task.fingerprint != building.fingerprint(tx, request):
             raise errors.Conflict(

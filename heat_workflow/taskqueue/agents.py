@@ -54,13 +54,16 @@ def register_agent(tx: Tx, project_id: str, agent_id: str, asked: NewAgent) -> t
     """The agent, its join token and whether it is new.
 
     Repeated while nobody has enrolled, it makes a new token and kills the old one; afterwards the token is None.
-    Conflict for another content, and for the id of a revoked agent: ids are never used again.
+    Conflict for another content, and for the id of a revoked agent: ids are never used again. NotFound for the id of
+    another project's agent.
     """
     mark = building.digest([asked.name, asked.granted, asked.server, asked.heat])
     known = tx.lock_agent(agent_id)
     if known is None:
         return _insert_agent(tx, project_id, agent_id, asked, mark)
-    if known.project_id != project_id or known.state is AgentState.REVOKED or known.fingerprint != mark:
+    if known.project_id != project_id:
+        raise not_found(agent_id)
+    if known.state is AgentState.REVOKED or known.fingerprint != mark:
         raise errors.Conflict(
             f"agent id {agent_id} is in use or was revoked; register under a new id, or PATCH to change it",
             code="id-in-use",
@@ -128,7 +131,7 @@ def _supersede(tx: Tx, agent: Agent) -> None:
             _revoke(tx, other, f"superseded by agent {agent.id}")
 
 
-def rejoin_agent(tx: Tx, project_id: str, agent_id: str) -> tuple[Agent, str]:
+def rejoin_agent(tx: Tx, project_id: str, agent_id: str, join_ttl: float | None = None) -> tuple[Agent, str]:
     """A new join token for an agent whose disk is gone; its old credential is revoked, ``suspect`` is cleared."""
     agent = _locked(tx, project_id, agent_id)
     fresh = dataclasses.replace(
@@ -145,7 +148,7 @@ def rejoin_agent(tx: Tx, project_id: str, agent_id: str) -> tuple[Agent, str]:
     )
     tx.insert_agent_event(agent, "rejoin", {})
     tx.wake(f"agent:{agent.id}")
-    return _with_new_token(tx, fresh, None)
+    return _with_new_token(tx, fresh, join_ttl)
 
 
 def change_agent(

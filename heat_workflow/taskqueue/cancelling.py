@@ -15,8 +15,12 @@ def get_task(tx: Tx, project_id: str, workflow_id: str, task_id: str) -> Task:
     """The task, else NotFound: unknown and foreign look the same (R3)."""
     task = tx.find_task(project_id, task_id)
     if task is None or task.workflow_id != workflow_id:
-        raise errors.NotFound(f"task {task_id} is not known in workflow {workflow_id}", code="task-not-found")
+        raise task_not_found(workflow_id, task_id)
     return task
+
+
+def task_not_found(workflow_id: str, task_id: str) -> errors.NotFound:
+    return errors.NotFound(f"task {task_id} is not known in workflow {workflow_id}", code="task-not-found")
 
 
 def cancel_task(tx: Tx, project_id: str, workflow_id: str, task_id: str, reason: str = "cancelled") -> Task:

@@ -10,9 +10,10 @@ from typing import Any
 from heat_workflow import errors, lifecycle, model
 from heat_workflow.model import Agent, AgentState, Json, Task
 from heat_workflow.store import Tx
-from heat_workflow.taskqueue import announcing, requirements
+from heat_workflow.taskqueue import announcing, reporting, requirements
 
-_PAGE = 20  # candidates looked at together; nearly always the first one fits
+_FIRST_LOOK = 2  # candidates per route looked at first: nearly always the first one fits
+_PAGE = 50  # and from then on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +69,20 @@ def claim(tx: Tx, agent_id: str, claim_id: str) -> Claimed | None:
     return None
 
 
+def report_and_claim(
+    tx: Tx, agent_id: str, task_id: str, said: model.Report, claim_id: str
+) -> tuple[Task, Claimed | None]:
+    """The outcome of one task and the lease of the next in one transaction: one durable commit for a whole turn.
+
+    A claim that is refused does not take the report back.
+    """
+    task = reporting.report(tx, agent_id, task_id, said)
+    try:
+        return task, claim(tx, agent_id, claim_id)
+    except (errors.Conflict, errors.Gone):
+        return task, None
+
+
 def _may_take(agent: Agent) -> bool:
     return agent.state is AgentState.ACTIVE and not agent.draining
 
@@ -82,15 +97,15 @@ def _same_again(tx: Tx, attempt: model.Attempt) -> Claimed:
 def _candidates(tx: Tx, agent: Agent) -> Iterator[Task]:
     """Ready tasks the agent may take, the most urgent of each page first."""
     granted = set(agent.capabilities)
-    offset = 0
+    offset, size = 0, _FIRST_LOOK
     while True:
-        pages = [tx.find_ready(agent.project_id, route, _PAGE, offset) for route in routes_of(agent)]
+        pages = [tx.find_ready(agent.project_id, route, size, offset) for route in routes_of(agent)]
         for task in sorted((t for page in pages for t in page), key=lambda t: (-t.priority, t.ready_at or 0, t.seq)):
             if granted.issuperset(task.capabilities) and _key_free(tx, task):
                 yield task
-        if all(len(page) < _PAGE for page in pages):
+        if all(len(page) < size for page in pages):
             return
-        offset += _PAGE
+        offset, size = offset + size, _PAGE
 
 
 def _key_free(tx: Tx, task: Task) -> bool:

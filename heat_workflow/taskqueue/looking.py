@@ -44,60 +44,79 @@ def list_details(
 
 def details_of(tx: Tx, tasks: Sequence[Task], *, definitions: bool) -> list[Details]:
     attempts = tx.last_attempts(tasks)
+    onlooker = Onlooker(tx)
     return [
         Details(
             task,
             tx.get_definition(task.project_id, task.definition_id) if definitions else None,
             attempts.get(task.id),
-            waiting_for(tx, task),
+            onlooker.waiting_for(task),
         )
         for task in tasks
     ]
 
 
-def waiting_for(tx: Tx, task: Task) -> str | None:
-    """What holds a task that is not running, for a person who wonders; None if nothing does."""
-    if task.state is TaskState.WAITING:
-        return _waiting(tx, task)
-    if task.state is TaskState.READY:
-        return _ready(tx, task)
-    if task.state in (TaskState.STALLED, TaskState.CANCELLING):
-        agent = tx.find_agent(task.agent_id or "")
-        word = "to come back" if task.state is TaskState.STALLED else "to confirm the cancel"
-        return f"agent {_named(agent)} {word}; {_contact(tx, agent)}"
-    return None
+class Onlooker:
+    """Says what tasks wait for; what many of them have in common it reads once."""
 
+    def __init__(self, tx: Tx) -> None:
+        self._tx = tx
+        self._agents: dict[str, list[Agent]] = {}
+        self._workflows: dict[str, model.Workflow | None] = {}
+        self._able: dict[tuple[str, ...], str] = {}
 
-def _waiting(tx: Tx, task: Task) -> str:
-    unfinished = [other for other in tx.requirements_of(task.id) if other.state is not TaskState.SUCCEEDED]
-    if unfinished:
-        shown = ", ".join(f"{other.name} ({other.state.value})" for other in unfinished[:5])
-        more = f" and {len(unfinished) - 5} more" if len(unfinished) > 5 else ""
-        return f"task {shown}{more}"
-    if task.batch and task.pending:
-        return f"the turn of batch {task.batch + 1} of {task.fanout}"
-    if task.not_before is not None:
-        return f"the delay before attempt {task.attempt + 1}, until {_when(task.not_before)}"
-    return "its turn"
+    def waiting_for(self, task: Task) -> str | None:
+        """What holds a task that is not running, for a person who wonders; None if nothing does."""
+        if task.state is TaskState.WAITING:
+            return self._waiting(task)
+        if task.state is TaskState.READY:
+            return self._ready(task)
+        if task.state in (TaskState.STALLED, TaskState.CANCELLING):
+            agent = self._tx.find_agent(task.agent_id or "")
+            word = "to come back" if task.state is TaskState.STALLED else "to confirm the cancel"
+            return f"agent {_named(agent)} {word}; {_contact(self._tx, agent)}"
+        return None
 
+    def _waiting(self, task: Task) -> str:
+        unfinished = [other for other in self._tx.requirements_of(task.id) if other.state is not TaskState.SUCCEEDED]
+        if unfinished:
+            shown = ", ".join(f"{other.name} ({other.state.value})" for other in unfinished[:5])
+            more = f" and {len(unfinished) - 5} more" if len(unfinished) > 5 else ""
+            return f"task {shown}{more}"
+        if task.batch and task.pending:
+            return f"the turn of batch {task.batch + 1} of {task.fanout}"
+        if task.not_before is not None:
+            return f"the delay before attempt {task.attempt + 1}, until {_when(task.not_before)}"
+        return "its turn"
 
-def _ready(tx: Tx, task: Task) -> str:
-    workflow = tx.find_workflow(task.project_id, task.workflow_id)
-    if workflow is not None and workflow.state is WorkflowState.PAUSED:
-        return f"workflow {workflow.id} to be resumed: it is paused"
-    holder = None if task.concurrency_key is None else tx.key_holder(task.project_id, task.concurrency_key)
-    if holder is not None:
-        return f"the lock {task.concurrency_key}: task {holder} with this concurrency_key is running"
-    wanted = ", ".join(task.capabilities) or "any"
-    able = [
-        agent
-        for agent in tx.list_agents(task.project_id, {}, None, 1000)
-        if agent.state is not AgentState.REVOKED and set(task.capabilities) <= set(agent.capabilities)
-    ]
-    if not able:
-        return f"capability {wanted}: no agent of this project has it"
-    best = max(able, key=lambda agent: (agent.state is AgentState.ACTIVE, agent.last_seen_at or 0))
-    return f"agent {_named(best)} (capability {wanted}); {_contact(tx, best)}"
+    def _ready(self, task: Task) -> str:
+        if task.workflow_id not in self._workflows:
+            self._workflows[task.workflow_id] = self._tx.find_workflow(task.project_id, task.workflow_id)
+        workflow = self._workflows[task.workflow_id]
+        if workflow is not None and workflow.state is WorkflowState.PAUSED:
+            return f"workflow {workflow.id} to be resumed: it is paused"
+        key = task.concurrency_key
+        holder = None if key is None else self._tx.key_holder(task.project_id, key)
+        if holder is not None:
+            return f"the lock {key}: task {holder} with this concurrency_key is running"
+        wanted = (task.project_id, *task.capabilities)
+        if wanted not in self._able:
+            self._able[wanted] = self._agent_for(task)
+        return self._able[wanted]
+
+    def _agent_for(self, task: Task) -> str:
+        if task.project_id not in self._agents:
+            self._agents[task.project_id] = self._tx.list_agents(task.project_id, {}, None, 1000)
+        wanted = ", ".join(task.capabilities) or "any"
+        able = [
+            agent
+            for agent in self._agents[task.project_id]
+            if agent.state is not AgentState.REVOKED and set(task.capabilities) <= set(agent.capabilities)
+        ]
+        if not able:
+            return f"capability {wanted}: no agent of this project has it"
+        best = max(able, key=lambda agent: (agent.state is AgentState.ACTIVE, agent.last_seen_at or 0))
+        return f"agent {_named(best)} (capability {wanted}); {_contact(self._tx, best)}"
 
 
 def _named(agent: Agent | None) -> str:

@@ -48,7 +48,7 @@ class Polls:
     async def _wait(self, agent: model.Agent, claim_id: str, news: News, deadline: float) -> Claimed | None:
         loop = asyncio.get_running_loop()
         while True:
-            if await self._queue.read(claiming.has_work, agent.id, claim_id):
+            if await self._queue.glance(claiming.has_work, agent.id, claim_id):
                 claimed = await self._queue.write(claiming.claim, agent.id, claim_id)
                 if claimed is not None:
                     return claimed

@@ -58,6 +58,12 @@ def enroll(
     return enrolled, True
 
 
+def knows_join_token(tx: Tx, token: credentials.Token) -> bool:
+    """Whether the join token is the agent's, used up and expired ones included. Reads only, so guessing is cheap."""
+    agent = tx.find_agent(token.agent_id)
+    return credentials.matches(token.secret_hash, agent.join_hash if agent else None)
+
+
 def record_refused_enroll(tx: Tx, token: credentials.Token, credential_hash: str) -> None:
     """Note a used join token shown with another key; soon after its first use it locks the agent (S14)."""
     agent = tx.lock_agent(token.agent_id)
@@ -194,6 +200,13 @@ def record_duplicate(tx: Tx, agent_id: str) -> None:
     agent = tx.find_agent(agent_id)
     if agent is not None:
         tx.insert_agent_event(agent, "duplicate-agent", {})
+
+
+def record_refusal(tx: Tx, agent_id: str, code: str, route: str) -> None:
+    """The agent asked for what is not its own, or said what it may not say."""
+    agent = tx.find_agent(agent_id)
+    if agent is not None:
+        tx.insert_agent_event(agent, "refused", {"code": code, "route": route})
 
 
 def _give_back(tx: Tx, task: model.Task) -> None:

@@ -56,7 +56,9 @@ def insert_workflow(
         finished_at=None,
     )
     if not tx.insert_workflow(workflow):
-        raise errors.Conflict(f"workflow id {workflow.id} is in use; choose another id", code="id-in-use")
+        if tx.find_workflow(project_id, workflow.id) is None:
+            raise not_found(workflow.id)  # another project's
+        raise errors.Unavailable(f"workflow {workflow.id} was made at the same moment; repeat it", retry_after=1)
     tx.add_event(workflow.id, "workflow-active", None, {"name": name})
     return workflow
 

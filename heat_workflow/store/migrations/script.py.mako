@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""${message}."""
+"""${message}.
+
+MariaDB commits every statement by itself, so an interrupted migration is run again from its start: each step must bear
+that (if_not_exists, if_exists).
+"""
 
 import sqlalchemy as sa
 from alembic import op
