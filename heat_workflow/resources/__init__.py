@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Resources: the types that Heat gets from us."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from heat_workflow.resources.agent import AgentResource
+from heat_workflow.resources.server import DeployedServerResource
+from heat_workflow.resources.task import TaskResource
+
+
+def resource_mapping() -> dict[str, type[Any]]:
+    """Type name -> class, as Heat's plugin loader asks for it."""
+    return {
+        "OS::HeatWorkflow::Agent": AgentResource,
+        "OS::HeatWorkflow::DeployedServer": DeployedServerResource,
+        "OS::HeatWorkflow::Task": TaskResource,
+    }

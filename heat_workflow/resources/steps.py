@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Steps: what a handler of a task resource decides, and what it hands to its check_."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from heat_workflow.resources.runs import Run, Runs
+from heat_workflow.shapes import TaskBody
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What one action has to do: the task to add, where, and a digest that is equal for equal work.
+
+    ``workflow_id`` is the one of the resource's earlier runs, if there are any.
+    """
+
+    workflow_id: str
+    body: TaskBody
+    digest: str
+    awaited: bool = True
+
+
+@dataclasses.dataclass
+class Waiting:
+    """The run that a check_ waits for, and what is to be sent before it can."""
+
+    runs: Runs
+    run: Run | None = None
+    body: TaskBody | None = None  # still to be added; None once the API has it
+    after: str | None = None  # a task that has to end first
+    awaited: bool = True
+
+
+@dataclasses.dataclass
+class Pending:
+    """What a handler hands to its check_. While the API is out of reach nothing is decided, and check_ tries again."""
+
+    decide: Callable[[], Waiting | None] | None
+    waiting: Waiting | None = None

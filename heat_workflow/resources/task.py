@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Task: the type OS::HeatWorkflow::Task, one software config run once per action on one server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from heat.common import exception
+from heat.engine import attributes, function, support, sync_point
+
+from heat_workflow.resources import definitions, origin, schema
+from heat_workflow.resources.lifecycle import UNFINISHED, TaskLifecycle
+from heat_workflow.resources.runs import find_runs
+from heat_workflow.resources.steps import Work
+from heat_workflow.shapes import Definition, Json, Task, TaskBody
+
+PASSED_ON = (
+    schema.SERVER,
+    schema.CAPABILITIES,
+    schema.TIMEOUT,
+    schema.PICKUP_TIMEOUT,
+    schema.MAX_ATTEMPTS,
+    schema.RETRY_DELAY,
+    schema.RUN_AS,
+    schema.PRIORITY,
+    schema.CONCURRENCY_KEY,
+    schema.HIDDEN_INPUTS,
+    schema.HIDDEN_OUTPUTS,
+)
+
+
+class TaskResource(TaskLifecycle):
+    """Runs a software config on a server, once for each action it is wanted for, and waits until it has run.
+
+    It takes the properties of OS::Heat::SoftwareDeployment and does what that does, with an agent that hears of its
+    work at once. A task that fails, fails the resource: the reason names the task, the server, the exit code and the
+    last line that was written to stderr. The outputs that the config declares are attributes by their names.
+    """
+
+    support_status = support.SupportStatus(version="1.0.0")
+    properties_schema = schema.task_properties
+    attributes_schema = schema.task_attributes
+
+    _settled = True  # whether the attribute just read is the last word on it
+
+    # -- what an action does -----------------------------------------------------------------------------------
+
+    def _work(self, action: str) -> Work | None:
+        source = self._source(action)
+        definition = source and definitions.for_action(source, action, self._actions())
+        if source is None or definition is None:
+            return None
+        properties = self.properties
+        values: dict[str, Json] = dict(properties[schema.INPUT_VALUES] or {})
+        derived = self._derived_inputs(action)
+        place = origin.find_place(self)
+        runs = find_runs(self)
+        own_workflow = runs.workflow_id if runs else properties[schema.WORKFLOW]
+        workflow_id = own_workflow or place.workflow["id"]
+        passed_on = {name: properties[name] for name in PASSED_ON if properties[name] not in (None, [])}
+        body = cast(
+            TaskBody,
+            {
+                **passed_on,
+                "name": place.path,
+                "definition": definitions.with_values(definition, values, derived),
+                "input_values": {**values, **derived},
+                "heat": origin.heat_origin(self, action),
+                "action": action,
+                "on_interrupt": properties[schema.ON_INTERRUPT].lower(),
+                "deadline": origin.deadline(self),
+            },
+        )
+        if properties[schema.WORKFLOW] is None:
+            body["workflow"] = {"id": workflow_id, "name": place.root_name}
+        if properties[schema.UNDO]:
+            body["undo"] = self._definition_of(properties[schema.UNDO])
+        wanted = {key: passed_on.get(key) for key in (schema.SERVER, schema.CAPABILITIES, schema.RUN_AS)}
+        digest = definitions.digest_of(source, values, wanted)
+        return Work(workflow_id, body, digest, awaited=self._awaited(definition))
+
+    def _source(self, action: str) -> Definition | None:
+        """What the template asks to run, whichever action; None for a DELETE whose config is already gone."""
+        given = self.properties[schema.DEFINITION]
+        config_id = self.properties[schema.CONFIG]
+        if given:
+            return definitions.as_definition(given)
+        if not config_id:
+            return definitions.as_definition({})
+        try:
+            return definitions.read_config(self, config_id)
+        except definitions.UnknownConfig:
+            if action == self.DELETE:
+                return None
+            raise
+
+    def _definition_of(self, given: Any) -> Definition:
+        return definitions.read_config(self, given) if isinstance(given, str) else definitions.as_definition(given)
+
+    def _actions(self) -> list[str]:
+        return [action.upper() for action in self.properties[schema.ACTIONS]]
+
+    def _awaited(self, definition: Definition) -> bool:
+        """Ungrouped work has no hook that could run it, and NO_SIGNAL says not to wait: it is only recorded."""
+        transport = self.properties[schema.SIGNAL_TRANSPORT].upper()
+        return transport != schema.NO_SIGNAL and definition["group"] != definitions.UNGROUPED
+
+    def _derived_inputs(self, action: str) -> dict[str, Json]:
+        """What Heat tells every deployment; no credential is among it."""
+        return {
+            "deploy_server_id": self.properties[schema.SERVER] or "",
+            "deploy_action": action,
+            "deploy_stack_id": self.stack.identifier().stack_path(),
+            "deploy_resource_name": self.name,
+            "deploy_signal_transport": self.properties[schema.SIGNAL_TRANSPORT].upper(),
+        }
+
+    def _must_replace(self, before: Any, work: Work, applied: Task) -> bool:
+        old_values: Mapping[str, Json] = before[schema.INPUT_VALUES] or {}
+        new_values = work.body["input_values"]
+        old, new = applied["definition"], work.body["definition"]
+        known = {io["name"] for io in old["inputs"]}
+        return any(
+            old_values.get(name, definitions.default_of(old, name))
+            != new_values.get(name, definitions.default_of(new, name))
+            for name in definitions.replacing_inputs(new)
+            if name in known
+        )
+
+    def _exposes_hidden(self) -> bool:
+        return bool(self.properties[schema.EXPOSE_HIDDEN])
+
+    def _failure(self, task: Task) -> str:
+        server = origin.server_label(self, task.get("server") or self.properties[schema.SERVER])
+        said = f"task {task['name']} on {server}"
+        code = task.get("deploy_status_code")
+        if task["state"] != "failed" or code is None:
+            return f"{said} {task['state'].replace('_', ' ')}: {task['status_reason']}"
+        lines = [line.strip() for line in (task.get("deploy_stderr") or "").splitlines() if line.strip()]
+        why = lines[-1] if lines else task["status_reason"]
+        return f"{said} failed with exit code {code}: {why}"
+
+    # -- attributes --------------------------------------------------------------------------------------------
+
+    def FnGetAtt(self, key: str, *path: Any) -> Any:
+        """As Heat's, but what an unfinished task has not said yet is not remembered."""
+        self._settled = True
+        value = super().FnGetAtt(key, *path)
+        if not self._settled:
+            self.attributes.cached_attrs.pop(sync_point.str_pack_tuple((key, *path)) if path else key, None)
+        return value
+
+    def get_attribute(self, key: str, *path: Any) -> Any:
+        """An output of the latest run that an agent took, or what is known of that run. Declared names win."""
+        task = self._latest_task()
+        self._settled = task is not None and task["state"] not in UNFINISHED
+        declared = self._declared_outputs(task)
+        if key not in declared and key not in schema.task_attributes:
+            raise exception.InvalidTemplateAttribute(resource=self.name, key=key)
+        if task is None:
+            return None
+        hidden = set() if self._exposes_hidden() else set(task.get("hidden_outputs") or ())
+        if key in hidden:
+            raise exception.Error(
+                f"output {key} of task {task['name']} is hidden; set expose_hidden to let get_attr read it"
+            )
+        outputs = task.get("outputs") or {}
+        if key in declared:
+            value: Any = outputs.get(key)
+        elif key == schema.OUTPUTS:
+            value = {name: output for name, output in outputs.items() if name not in hidden}
+        else:
+            value = task["id"] if key == schema.TASK_ID else cast("Mapping[str, Any]", task).get(key)
+        return attributes.select_from_attribute(value, path)
+
+    def _latest_task(self) -> Task | None:
+        """The newest run that an agent took; the newest of all if none did."""
+        if self._finished:
+            return self._finished
+        runs = find_runs(self)
+        newest: Task | None = None
+        for run in reversed(runs.runs if runs else ()):
+            task = self._seen(runs, run)
+            newest = newest or task
+            if task and task.get("attempt"):
+                newest = task
+                break
+        if newest and newest["state"] not in UNFINISHED:
+            self._finished = newest
+        return newest
+
+    def _declared_outputs(self, task: Task | None) -> set[str]:
+        definition = task["definition"] if task else self._source(self.CREATE)
+        return {str(output["name"]) for output in (definition or {}).get("outputs", [])}
+
+    def _resolve_attribute(self, name: str) -> Any:
+        return self.get_attribute(name)
+
+    # -- validation --------------------------------------------------------------------------------------------
+
+    def validate(self) -> Any:
+        """Refuse, before anything is created, what could never run."""
+        result = super().validate()
+        given = self.properties.data
+        if given.get(schema.CONFIG) is not None and given.get(schema.DEFINITION) is not None:
+            message = f"task {self.name}: give 'config' or 'definition', not both"
+            raise exception.StackValidationFailed(message=message)
+        if given.get(schema.SERVER) is None and not given.get(schema.CAPABILITIES):
+            message = f"task {self.name}: say where it runs: give 'server', or 'capabilities' that an agent must have"
+            raise exception.StackValidationFailed(message=message)
+        group = self._known_group()
+        error = definitions.group_error(group) if group is not None else None
+        if error:
+            raise exception.StackValidationFailed(message=f"task {self.name}: {error}")
+        return result
+
+    def _known_group(self) -> str | None:
+        """The config's group as far as it can be known now; a config id that names nothing is refused here."""
+        given = self.properties[schema.DEFINITION]
+        if given:
+            return given.get("group") or definitions.UNGROUPED
+        raw = self.properties.data.get(schema.CONFIG)
+        for reference in function.dependencies(raw):
+            config = self.stack.get(reference.name)
+            return None if config is None else config.properties.get("group")
+        config_id = self.properties[schema.CONFIG]
+        if not config_id or not self.stack.strict_validate:
+            return None
+        try:
+            return definitions.read_config(self, config_id)["group"]
+        except definitions.UnknownConfig as unknown:
+            raise exception.StackValidationFailed(message=str(unknown)) from unknown
