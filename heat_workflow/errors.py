@@ -29,6 +29,12 @@ class Malformed(HeatWorkflowError):
     code = "malformed"
 
 
+class UnsupportedMedia(Malformed):
+    """The body is not application/json as it stands: another type, or compressed (415)."""
+
+    code = "media-type"
+
+
 class Unauthenticated(HeatWorkflowError):
     """No token, or one that is good for nothing here (401). One text for all reasons."""
 

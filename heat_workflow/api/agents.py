@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from heat_workflow import errors, model
-from heat_workflow.api import queries, schemas, views
+from heat_workflow.api import answers, queries, schemas, views
 from heat_workflow.api.routing import Answer, Call, Route
 from heat_workflow.api.workflows import page
 from heat_workflow.store import Tx
@@ -96,38 +96,51 @@ def _drain(draining: bool) -> Callable[[Call], Any]:
 EVENTS_QUERY = queries.AgentEventsQuery
 GET, MANAGE = "agents:get", "agents:manage"
 ROUTES = [
-    Route("GET", ROOT, list_agents, GET, "List agents", query=queries.AgentsQuery),
+    Route("GET", ROOT, list_agents, GET, "List agents", shows=answers.Agents, query=queries.AgentsQuery),
     Route(
         "PUT",
         ONE,
         put_agent,
         MANAGE,
         "Register: the join token is shown here, once",
+        shows=answers.Registration,
         body=schemas.AgentIn,
         answers=(200, 201),
         refusals=(404, 409),
     ),
-    Route("GET", ONE, show_agent, GET, "Show an agent", refusals=(404,)),
+    Route("GET", ONE, show_agent, GET, "Show an agent", shows=answers.Agent, refusals=(404,)),
     Route(
         "PATCH",
         ONE,
         change_agent,
         MANAGE,
         "Grant capabilities, bind the server",
+        shows=answers.Agent,
         body=schemas.AgentPatch,
         refusals=(404,),
     ),
     Route("DELETE", ONE, delete_agent, MANAGE, "Revoke", answers=(204,), refusals=(404,)),
-    Route("POST", ONE + "/rejoin", rejoin_agent, MANAGE, "A new join token", refusals=(404,)),
-    Route("POST", ONE + "/drain", _drain(True), MANAGE, "Give no new work", refusals=(404,)),
-    Route("POST", ONE + "/undrain", _drain(False), MANAGE, "Give work again", refusals=(404,)),
-    Route("POST", ONE + "/quarantine", quarantine_agent, MANAGE, "Cut off, keep the evidence", refusals=(404,)),
+    Route(
+        "POST", ONE + "/rejoin", rejoin_agent, MANAGE, "A new join token", shows=answers.Registration, refusals=(404,)
+    ),
+    Route("POST", ONE + "/drain", _drain(True), MANAGE, "Give no new work", shows=answers.Agent, refusals=(404,)),
+    Route("POST", ONE + "/undrain", _drain(False), MANAGE, "Give work again", shows=answers.Agent, refusals=(404,)),
+    Route(
+        "POST",
+        ONE + "/quarantine",
+        quarantine_agent,
+        MANAGE,
+        "Cut off, keep the evidence",
+        shows=answers.Agent,
+        refusals=(404,),
+    ),
     Route(
         "GET",
         ONE + "/events",
         list_agent_events,
         GET,
         "Security events",
+        shows=answers.AgentEvents,
         query=queries.AgentEventsQuery,
         refusals=(404,),
     ),

@@ -19,7 +19,7 @@ from starlette.middleware import Middleware
 import heat_workflow
 from heat_workflow import conf as options
 from heat_workflow import errors
-from heat_workflow.api import agents, guard, guests, openapi, problems, tasks, workflows
+from heat_workflow.api import agents, answers, guard, guests, metrics, openapi, problems, tasks, workflows
 from heat_workflow.api.identity import Keystone, NoAuth, OperatorIdentity, Sources
 from heat_workflow.api.limits import Limits
 from heat_workflow.api.policies import Policy
@@ -57,9 +57,9 @@ def _document() -> dict[str, Any]:
 
 
 COMMON = [
-    Route("GET", "/", _versions, "anybody", "Versions"),
-    Route("GET", "/healthz", _healthz, "anybody", "Whether the API and its store work"),
-    Route("GET", "/v1/openapi.json", _openapi, "anybody", "This document"),
+    Route("GET", "/", _versions, "anybody", "Versions", shows=answers.Versions),
+    Route("GET", "/healthz", _healthz, "anybody", "Whether the API and its store work", shows=answers.Health),
+    Route("GET", "/v1/openapi.json", _openapi, "anybody", "This document", shows=answers.OpenApi),
 ]
 
 
@@ -67,7 +67,7 @@ def routes(serve: list[str]) -> list[Route]:
     """The table of routes for the halves that are served."""
     table = [*guests.ROUTES] if "guest" in serve else []
     if "operator" in serve:
-        table += [*tasks.ROUTES, *workflows.ROUTES, *agents.ROUTES]
+        table += [*tasks.ROUTES, *workflows.ROUTES, *agents.ROUTES, *metrics.ROUTES]
     return table + COMMON
 
 
@@ -76,6 +76,7 @@ def build(store: Store, identity: OperatorIdentity, policy: Policy, serve: list[
     wakeups = Wakeups()
     queue = TaskQueue(store, wakeups)
     polls = Polls(queue, wakeups)
+    numbers = metrics.Metrics(store.finished)
     services = Services(queue, polls, identity, policy, Limits(), sources)
 
     @contextlib.asynccontextmanager
@@ -93,12 +94,13 @@ def build(store: Store, identity: OperatorIdentity, policy: Policy, serve: list[
 
     application = Starlette(
         routes=starlette_routes(routes(serve), services),
-        middleware=[Middleware(guard.guarded)],
+        middleware=[Middleware(metrics.counted, numbers), Middleware(guard.guarded)],
         lifespan=lifespan,
         exception_handlers={HTTPException: problems.no_route},
     )
     # A redirect to the path without its last slash would name whatever host the request claimed to be for.
     application.router.redirect_slashes = False
+    application.state.metrics = numbers
     return application
 
 

@@ -28,9 +28,11 @@ class Rate:
 
 EMPTY_CLAIMS = Rate(1.0, 10)  # by agent: claims that came back with nothing without having waited
 HEARTBEATS = Rate(0.5, 10)  # by agent and task
+LOG_CHUNKS = Rate(2.0, 20)  # by agent and task
+SESSIONS = Rate(5.0, 50)  # by agent: hello and rotation, generous to an agent that is restarted in a loop
 REFUSALS = Rate(2.0, 100)  # by agent: an honest one meets a few after a restore, a guesser nothing else
 WRONG_JOIN_TOKENS = Rate(10 / 60, 10)  # by source address, and by agent id
-AUDITS = Rate(1 / 60, 10)  # by agent: security events written down; the rest of a flood says nothing new
+AUDITS = Rate(1 / 60, 10)  # by agent and kind: security events written down
 
 
 class Meter:
@@ -72,6 +74,8 @@ class Limits:
         self._jitter = jitter
         self._empty_claims = Meter(EMPTY_CLAIMS, clock)
         self._heartbeats = Meter(HEARTBEATS, clock)
+        self._log_chunks = Meter(LOG_CHUNKS, clock)
+        self._sessions = Meter(SESSIONS, clock)
         self._refusals = Meter(REFUSALS, clock)
         self._wrong_tokens = Meter(WRONG_JOIN_TOKENS, clock)
         self._audits = Meter(AUDITS, clock)
@@ -86,9 +90,13 @@ class Limits:
             self._empty_claims.count(agent_id)
 
     def admit_heartbeat(self, agent_id: str, task_id: str) -> None:
-        key = f"{agent_id}/{task_id}"
-        self._admit(self._heartbeats, key, f"heartbeats of task {task_id} come too often; one in 20 s is enough")
-        self._heartbeats.count(key)
+        self._take(self._heartbeats, f"{agent_id}/{task_id}", f"heartbeats of task {task_id} come too often")
+
+    def admit_log(self, agent_id: str, task_id: str) -> None:
+        self._take(self._log_chunks, f"{agent_id}/{task_id}", f"log chunks of task {task_id} come too often")
+
+    def admit_session(self, agent_id: str) -> None:
+        self._take(self._sessions, agent_id, f"agent {agent_id} begins too many sessions")
 
     def admit_agent(self, agent_id: str) -> None:
         """Hold off an agent that has been refused time and again."""
@@ -106,16 +114,21 @@ class Limits:
         for key in keys:
             self._wrong_tokens.count(key)
 
-    def admit_audit(self, agent_id: str) -> bool:
-        """Whether a security event of this agent is still worth a row."""
-        if self._audits.seconds_over(agent_id):
+    def admit_audit(self, agent_id: str, what: str) -> bool:
+        """Whether one more security event of this kind is worth a row: the tenth says what a flood would say."""
+        key = f"{agent_id}/{what}"
+        if self._audits.seconds_over(key):
             return False
-        self._audits.count(agent_id)
+        self._audits.count(key)
         return True
 
     def too_many(self, detail: str, seconds: float) -> errors.TooMany:
         """429, each caller sent away for a different time, so that they do not come back together."""
         return errors.TooMany(detail, retry_after=seconds + 1 + 2 * self._jitter())
+
+    def _take(self, meter: Meter, key: str, detail: str) -> None:
+        self._admit(meter, key, detail)
+        meter.count(key)
 
     def _admit(self, meter: Meter, key: str, detail: str) -> None:
         seconds = meter.seconds_over(key)

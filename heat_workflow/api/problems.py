@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from heat_workflow import errors
 
@@ -44,10 +45,23 @@ TITLES = {
     500: "Internal Server Error",
     503: "Service Unavailable",
 }
+REFUSED = "heat_workflow.refused"  # the key in the scope
 _NO_ROUTE = {
     404: ("not-found", "there is nothing at this path"),
     405: ("method-not-allowed", "this path does not take this method"),
 }
+
+
+class Refusal(Response):
+    """An error as an answer; it leaves its status and reason in the scope for whoever counts them."""
+
+    def __init__(self, status: int, code: str, content: bytes, headers: Mapping[str, str]) -> None:
+        super().__init__(content, status, headers, "application/json")
+        self._code = code
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[REFUSED] = (self.status_code, self._code)
+        await super().__call__(scope, receive, send)
 
 
 def new_request_id() -> str:
@@ -77,7 +91,7 @@ def error_response(
         "request_id": request_id,
     }
     content = json.dumps({"errors": [error]}, ensure_ascii=False, separators=(",", ":")).encode()
-    return Response(content, status, {**common_headers(request_id), **(headers or {})}, "application/json")
+    return Refusal(status, code, content, {**common_headers(request_id), **(headers or {})})
 
 
 async def no_route(_request: Request, exc: Exception) -> Response:

@@ -28,7 +28,7 @@ from heat_workflow.api.policies import Policy
 from heat_workflow.api.problems import common_headers, error_response, new_request_id, refusal
 from heat_workflow.api.proof import proven_agent
 from heat_workflow.model import Agent
-from heat_workflow.taskqueue import TaskQueue, credentials
+from heat_workflow.taskqueue import TaskQueue, credentials, sessions
 from heat_workflow.taskqueue.polling import Polls
 
 LOG = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ BODY_MOST = 1024 * 1024
 BODY_SECONDS = 30.0  # a body that takes longer holds a connection and nothing else
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+_AUDITED = ("task-not-found", "fenced", "undeclared-output", "invalid")  # an agent reaches beyond what is its own
 _REQUEST_ID = re.compile(r"req-[0-9a-f-]{36}")
 
 
@@ -89,7 +90,11 @@ class Answer:
 
 @dataclasses.dataclass(frozen=True)
 class Route:
-    """One row of the table. ``caller`` is a policy rule, or how an agent must prove itself, or ``anybody``."""
+    """One row of the table.
+
+    ``caller`` is a policy rule, or how an agent must prove itself, or ``anybody``. ``shows`` is what good answers
+    hold; ``streams`` are further content types that the caller may ask for.
+    """
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
     path: str
@@ -101,6 +106,7 @@ class Route:
     query: type[pydantic.BaseModel] | None = None
     answers: tuple[int, ...] = (200,)
     refusals: tuple[int, ...] = ()
+    streams: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,8 +166,10 @@ async def _answered(route: Route, services: Services, request: Request) -> Answe
     services.limits.admit_agent(agent.id)
     try:
         return await route.endpoint(await _read(route, services, request, proof))
-    except (errors.Malformed, errors.NotFound, errors.Conflict, errors.Invalid):
+    except (errors.Malformed, errors.NotFound, errors.Conflict, errors.Invalid) as exc:
         services.limits.count_refusal(agent.id)
+        if exc.code in _AUDITED and services.limits.admit_audit(agent.id, "refused"):
+            await services.queue.write(sessions.record_refusal, agent.id, exc.code, route.path)
         raise
 
 

@@ -9,18 +9,20 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field
 
-from heat_workflow import model
+from heat_workflow import errors, model
 from heat_workflow.taskqueue.agents import JOIN_TTL_MOST, NewAgent
 
 OUTPUT_MOST = 256 * 1024
 OUTPUTS_MOST = 512 * 1024
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+# What a reader of a name cannot see: control characters, line and direction marks, blanks without width.
+_UNSEEN = r"\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff"
+_HAS_UNSEEN = re.compile(f"[{_UNSEEN}]")
 YEAR = 366 * 86400.0
 
 
 def _plain(name: str) -> str:
-    if _CONTROL.search(name):
-        raise ValueError("holds a control character")
+    if _HAS_UNSEEN.search(name):
+        raise errors.Malformed(f"the name {name[:64]!a} holds a control character or one that cannot be seen")
     return name
 
 
@@ -30,9 +32,16 @@ def _path_safe(name: str) -> str:
     return _plain(name)
 
 
-Name = Annotated[str, Field(min_length=1, max_length=255), pydantic.AfterValidator(_plain)]
-TaskName = Annotated[str, Field(min_length=1, max_length=511), pydantic.AfterValidator(_plain)]
-ValueName = Annotated[str, Field(min_length=1, max_length=255), pydantic.AfterValidator(_path_safe)]
+def _pattern(text: str) -> Any:
+    """For the contract document, which cannot see into validators."""
+    return Field(json_schema_extra={"pattern": text})
+
+
+_PLAIN = _pattern(f"^[^{_UNSEEN}]+$")
+_FILE = _pattern(rf"^(?!\.{{1,2}}$)[^/\\{_UNSEEN}]+$")
+Name = Annotated[str, Field(min_length=1, max_length=255), pydantic.AfterValidator(_plain), _PLAIN]
+TaskName = Annotated[str, Field(min_length=1, max_length=511), pydantic.AfterValidator(_plain), _PLAIN]
+ValueName = Annotated[str, Field(min_length=1, max_length=255), pydantic.AfterValidator(_path_safe), _FILE]
 Uuid = Annotated[str, Field(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Group = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9_.:-]+$")]
@@ -71,8 +80,9 @@ class Definition(Strict):
     def _names_once(self) -> Definition:
         for kind in (self.inputs, self.outputs):
             names = [value.name for value in kind]
-            if len(set(names)) < len(names):
-                raise ValueError(f"a name is declared twice among {', '.join(sorted(names))}")
+            twice = next((name for name in names if names.count(name) > 1), None)
+            if twice is not None:
+                raise ValueError(f"{twice} is declared twice")
         return self
 
 
@@ -116,8 +126,8 @@ class TaskIn(Strict):
     name: TaskName
     definition: Definition
     input_values: Annotated[dict[ValueName, Any], Field(max_length=256)] = {}
-    hidden_inputs: list[ValueName] = []
-    hidden_outputs: list[ValueName] = []
+    hidden_inputs: Annotated[list[ValueName], Field(max_length=256)] = []
+    hidden_outputs: Annotated[list[ValueName], Field(max_length=256)] = []
     requires: Annotated[list[TaskName], Field(max_length=1000)] = []
     heat: HeatOrigin | None = None
     capabilities: Annotated[list[Name], Field(max_length=32)] = []

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic
 
@@ -19,7 +19,15 @@ ROOT = WORKFLOW + "/tasks"
 ONE = ROOT + "/{task_id}"
 
 
-class TaskOrTasks(pydantic.RootModel[schemas.TaskIn | schemas.TasksIn]):
+def _kind(body: Any) -> str:
+    return "tasks" if isinstance(body, dict) and "tasks" in body else "task"
+
+
+_One = Annotated[schemas.TaskIn, pydantic.Tag("task")]
+_Several = Annotated[schemas.TasksIn, pydantic.Tag("tasks")]
+
+
+class TaskOrTasks(pydantic.RootModel[Annotated[_One | _Several, pydantic.Discriminator(_kind)]]):
     """One task, or several that are added all or none."""
 
 

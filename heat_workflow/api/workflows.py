@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from heat_workflow import model
-from heat_workflow.api import queries, schemas, views
+from heat_workflow.api import answers, queries, schemas, views
 from heat_workflow.api.routing import Answer, Call, Route
 from heat_workflow.store import Tx
 from heat_workflow.taskqueue import adding, events, repeating, workflows
@@ -136,13 +136,14 @@ async def show_graph(call: Call) -> Answer:
 
 GET, CREATE, DELETE, CONTROL = "workflows:get", "workflows:create", "workflows:delete", "workflows:control"
 ROUTES = [
-    Route("GET", ROOT, list_workflows, GET, "List workflows", query=queries.WorkflowsQuery),
+    Route("GET", ROOT, list_workflows, GET, "List workflows", shows=answers.Workflows, query=queries.WorkflowsQuery),
     Route(
         "POST",
         ROOT,
         create_workflow,
         CREATE,
         "Create a workflow",
+        shows=answers.Workflow,
         body=schemas.WorkflowIn,
         answers=(200, 201),
         refusals=(409,),
@@ -153,6 +154,7 @@ ROUTES = [
         put_workflow,
         CREATE,
         "Create a workflow under your id",
+        shows=answers.Workflow,
         body=schemas.WorkflowIn,
         answers=(200, 201),
         refusals=(404, 409),
@@ -163,17 +165,37 @@ ROUTES = [
         show_workflow,
         GET,
         "Show a workflow, if asked once it is finished",
+        shows=answers.Workflow,
         query=queries.WaitQuery,
         refusals=(404,),
     ),
-    Route("PATCH", ONE, change_workflow, CREATE, "Rename, tag", body=schemas.WorkflowPatch, refusals=(404,)),
-    Route("DELETE", ONE, delete_workflow, DELETE, "Cancel and forget", answers=(202, 204), refusals=(404,)),
+    Route(
+        "PATCH",
+        ONE,
+        change_workflow,
+        CREATE,
+        "Rename, tag",
+        shows=answers.Workflow,
+        body=schemas.WorkflowPatch,
+        refusals=(404,),
+    ),
+    Route(
+        "DELETE",
+        ONE,
+        delete_workflow,
+        DELETE,
+        "Cancel and forget",
+        shows=answers.Workflow,
+        answers=(202, 204),
+        refusals=(404,),
+    ),
     Route(
         "POST",
         ONE + "/pause",
         _control(workflows.pause_workflow),
         CONTROL,
         "Hand out no more work",
+        shows=answers.Workflow,
         answers=(202,),
         refusals=(404, 409),
     ),
@@ -183,6 +205,7 @@ ROUTES = [
         _control(workflows.resume_workflow),
         CONTROL,
         "Hand out work again",
+        shows=answers.Workflow,
         answers=(202,),
         refusals=(404, 409),
     ),
@@ -192,6 +215,7 @@ ROUTES = [
         _control(workflows.cancel_workflow),
         CONTROL,
         "Cancel every task",
+        shows=answers.Workflow,
         answers=(202,),
         refusals=(404, 409),
     ),
@@ -201,6 +225,7 @@ ROUTES = [
         _control(repeating.rerun_workflow),
         CONTROL,
         "Run what failed again, with what depends on it",
+        shows=answers.Workflow,
         answers=(202,),
         refusals=(404, 409),
     ),
@@ -210,9 +235,30 @@ ROUTES = [
         _control(repeating.undo_workflow),
         CONTROL,
         "Undo what succeeded, in reverse order",
+        shows=answers.Workflow,
         answers=(202,),
         refusals=(404, 409),
     ),
-    Route("GET", ONE + "/events", list_events, GET, "The ordered history", query=queries.EventsQuery, refusals=(404,)),
-    Route("GET", ONE + "/graph", show_graph, GET, "Tasks and edges", query=queries.GraphQuery, refusals=(404,)),
+    Route(
+        "GET",
+        ONE + "/events",
+        list_events,
+        GET,
+        "The ordered history",
+        shows=answers.Events,
+        streams=("text/event-stream",),
+        query=queries.EventsQuery,
+        refusals=(404,),
+    ),
+    Route(
+        "GET",
+        ONE + "/graph",
+        show_graph,
+        GET,
+        "Tasks and edges",
+        shows=answers.Graph,
+        streams=("text/vnd.graphviz",),
+        query=queries.GraphQuery,
+        refusals=(404,),
+    ),
 ]

@@ -181,7 +181,12 @@ Json = model.Json
 
 
 class Store(Protocol):
-    """Where the truth is kept."""
+    """Where the truth is kept.
+
+    ``finished`` counts, by finished state, the tasks that transactions of this process brought there.
+    """
+
+    finished: Mapping[str, int]
 
     async def write(self, fn: Callable[[Tx], T]) -> T: ...
     async def read(self, fn: Callable[[Tx], T]) -> T: ...

@@ -8,6 +8,7 @@ transactions have queued up, runs each under a savepoint of its own, and flushes
 from __future__ import annotations
 
 import asyncio
+import collections
 import concurrent.futures
 import contextlib
 import queue
@@ -92,6 +93,7 @@ class _Write:
         self.result: Any = None
         self.error: BaseException | None = None
         self.wakes: set[str] = set()
+        self.finished: list[str] = []
 
     def settle(self) -> None:
         if self.future.done():
@@ -123,6 +125,7 @@ class SqliteStore:
         self._wake: Callable[[Iterable[str]], None] = lambda keys: None
         self._glancing: sa.Connection | None = None
         self._closed = False
+        self.finished: collections.Counter[str] = collections.Counter()
 
     async def start(self, wake: Callable[[Iterable[str]], None]) -> None:
         self._wake = wake
@@ -206,6 +209,7 @@ class SqliteStore:
         for write in group:
             if write.error is None:
                 keys |= write.wakes
+                self.finished.update(write.finished)
         for loop in {write.loop for write in group}:
             settled = [write for write in group if write.loop is loop]
             with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
@@ -236,4 +240,4 @@ class SqliteStore:
             driver.execute("ROLLBACK TO one")
             write.error = exc
         driver.execute("RELEASE one")
-        write.wakes = tx.wakes
+        write.wakes, write.finished = tx.wakes, tx.finished

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import concurrent.futures
 import contextlib
 import random
@@ -59,6 +60,8 @@ class ServerStore:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake: Callable[[Iterable[str]], None] = lambda keys: None
         self._closed = False
+        self._counting = threading.Lock()
+        self.finished: collections.Counter[str] = collections.Counter()
 
     async def start(self, wake: Callable[[Iterable[str]], None]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -126,6 +129,9 @@ class ServerStore:
                 self._notices.send(connection, sorted(tx.wakes), tx.now)
         if tx.wakes:
             self._wake_soon(tx.wakes)
+        if tx.finished:
+            with self._counting:
+                self.finished.update(tx.finished)
         return result
 
     def _tx(self, connection: sa.Connection) -> SqlTx:

@@ -37,6 +37,7 @@ class SqlTx:
         self._now = now
         self._events: dict[str, list[tuple[str, str | None, str]]] = {}
         self.wakes: set[str] = set()
+        self.finished: list[str] = []  # the states that tasks came to
 
     @property
     def now(self) -> float:
@@ -173,7 +174,11 @@ class SqlTx:
             old_pending=before.pending,
             **new,
         )
-        return bool(result.rowcount == 1)
+        if result.rowcount != 1:
+            return False
+        if after.finished and after.state is not before.state:
+            self.finished.append(after.state.value)
+        return True
 
     def _free(self, task: model.Task) -> bool:
         """Whether nobody else is about to claim the ready task. Only the task itself is locked, not the others in

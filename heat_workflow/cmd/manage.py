@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""heat-workflow-manage: what an operator does to the store itself, beside the API.
+
+Exit status: 0 done, 1 refused or failed (standard error says why), 2 not understood.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import json
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from oslo_config import cfg
+from oslo_log import log
+
+from heat_workflow import conf as options
+from heat_workflow import errors
+from heat_workflow.store import Store, schema
+from heat_workflow.store.opening import open_store
+from heat_workflow.taskqueue import agents, upkeep
+
+T = TypeVar("T")
+Run = Callable[[cfg.ConfigOpts, argparse.Namespace], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """One command, ``heat-workflow-manage GROUP NAME``; ``run`` raises a HeatWorkflowError where it cannot."""
+
+    group: str
+    name: str
+    run: Run
+    summary: str
+    add_arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: None
+
+
+def sync(conf: cfg.ConfigOpts, args: argparse.Namespace) -> None:
+    done = schema.sync(conf.database.connection, args.phase)
+    for revision in done:
+        print(f"ran {revision}")
+    if not done:
+        print(f"nothing to do: the database stands at {schema.version(conf.database.connection)}")
+
+
+def _sync_arguments(parser: argparse.ArgumentParser) -> None:
+    phase = parser.add_mutually_exclusive_group()
+    pre = "only what the release before can live with: run it before the first replica is upgraded"
+    post = "only what no replica of the release before bears: run it after the last one is upgraded"
+    phase.add_argument("--pre", dest="phase", action="store_const", const="pre", help=pre)
+    phase.add_argument("--post", dest="phase", action="store_const", const="post", help=post)
+
+
+def version(conf: cfg.ConfigOpts, _args: argparse.Namespace) -> None:
+    current = schema.version(conf.database.connection)
+    print(f"{current or 'none'} (this release: {schema.newest()})")
+
+
+def purge(conf: cfg.ConfigOpts, args: argparse.Namespace) -> None:
+    days = conf.api.keep_days if args.older_than is None else args.older_than
+    # A tombstone keeps its agent's id from being used again, so it stays for keep_days at least.
+    tombstone_days = max(days, conf.api.keep_days)
+    if args.dry_run:
+        found = _on_store(conf, lambda store: store.read(lambda tx: upkeep.count_purgeable(tx, days, tombstone_days)))
+        print(f"would remove {found.workflows} workflows and {found.tombstones} revoked agents")
+        return
+    gone = _on_store(conf, lambda store: _purge(store, days, tombstone_days))
+    print(f"removed {gone.workflows} workflows and {gone.tombstones} revoked agents")
+
+
+async def _purge(store: Store, days: float, tombstone_days: float) -> upkeep.Purged:
+    workflows = tombstones = 0
+    while True:
+        gone = await store.write(lambda tx: upkeep.purge(tx, days, tombstone_days))
+        workflows, tombstones = workflows + gone.workflows, tombstones + gone.tombstones
+        if not gone.workflows and not gone.tombstones:
+            return upkeep.Purged(workflows, tombstones)
+
+
+def _purge_arguments(parser: argparse.ArgumentParser) -> None:
+    older = "days since a workflow ended ([api] keep_days); revoked agents stay for keep_days at least"
+    parser.add_argument("--older-than", type=_days, metavar="DAYS", help=older)
+    parser.add_argument("--dry-run", action="store_true", help="count only")
+
+
+def _days(text: str) -> float:
+    days = float(text)
+    if not 0 <= days < 100_000:
+        raise argparse.ArgumentTypeError(f"{text} is no number of days")
+    return days
+
+
+def rejoin(conf: cfg.ConfigOpts, args: argparse.Namespace) -> None:
+    """One line of JSON per agent, with its new join token, on standard output and nowhere else."""
+    count = _on_store(conf, lambda store: _rejoin(store, args.project, args.join_ttl))
+    print(f"{count} agents have to join again", file=sys.stderr)
+
+
+async def _rejoin(store: Store, project_id: str | None, join_ttl: float) -> int:
+    found = await store.read(lambda tx: upkeep.list_agents(tx, project_id))
+    for listed in found:
+        agent, token = await store.write(
+            lambda tx, a=listed: agents.rejoin_agent(tx, a.project_id, a.id, join_ttl)  # type: ignore[misc]
+        )
+        shown = {"agent_id": agent.id, "project_id": agent.project_id, "name": agent.name, "server": agent.server}
+        print(json.dumps({**shown, "join_token": token}), flush=True)
+    return len(found)
+
+
+def _rejoin_arguments(parser: argparse.ArgumentParser) -> None:
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--all", action="store_true", help="the agents of every project")
+    which.add_argument("--project", metavar="ID", help="the agents of one project")
+    most = agents.JOIN_TTL_MOST
+    parser.add_argument("--join-ttl", type=float, default=most, metavar="S", help=f"seconds to join in ({most:g})")
+
+
+def revoke_all(conf: cfg.ConfigOpts, _args: argparse.Namespace) -> None:
+    count = _on_store(conf, _revoke_all)
+    print(f"{count} agents are locked out until they join again: heat-workflow-manage agent rejoin --all")
+
+
+async def _revoke_all(store: Store) -> int:
+    found = await store.read(lambda tx: upkeep.list_agents(tx, None))
+    ended = [
+        await store.write(lambda tx, a=agent: upkeep.revoke_session(tx, a.id))  # type: ignore[misc]
+        for agent in found
+    ]
+    return sum(ended)
+
+
+COMMANDS: Sequence[Command] = [
+    Command("db", "sync", sync, "bring the database to this release's schema", _sync_arguments),
+    Command("db", "version", version, "show the schema's revision"),
+    Command("db", "purge", purge, "remove ended workflows and revoked agents that are old enough", _purge_arguments),
+    Command("agent", "rejoin", rejoin, "give agents new join tokens; their old secrets are void", _rejoin_arguments),
+    Command("session", "revoke-all", revoke_all, "void every agent's secret, as after a restored backup"),
+]
+
+
+def _on_store(conf: cfg.ConfigOpts, work: Callable[[Store], Awaitable[T]]) -> T:
+    """The result of the work on the configured store."""
+
+    async def run() -> T:
+        store = open_store(conf.database.connection, conf.secrets.key_file)
+        await store.start(lambda keys: None)
+        try:
+            return await work(store)
+        finally:
+            await store.close()
+
+    return asyncio.run(run())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="heat-workflow-manage", description="Look after the store of heat-workflow.")
+    parser.add_argument("--config-file", action="append", metavar="PATH", help="instead of heat-workflow.conf")
+    parser.add_argument("--config-dir", action="append", metavar="PATH", help="a directory of *.conf files")
+    groups = parser.add_subparsers(required=True, metavar="GROUP")
+    made: dict[str, argparse._SubParsersAction[argparse.ArgumentParser]] = {}
+    for command in COMMANDS:
+        if command.group not in made:
+            group = groups.add_parser(
+                command.group, help=", ".join(c.name for c in COMMANDS if c.group == command.group)
+            )
+            made[command.group] = group.add_subparsers(required=True, metavar="COMMAND")
+        one = made[command.group].add_parser(command.name, help=command.summary, description=command.summary)
+        command.add_arguments(one)
+        one.set_defaults(run=command.run)
+    return parser
+
+
+def _configured(args: argparse.Namespace) -> cfg.ConfigOpts:
+    conf = cfg.ConfigOpts()
+    log.register_options(conf)
+    options.register(conf)
+    places = {"--config-file": args.config_file or [], "--config-dir": args.config_dir or []}
+    conf(
+        [part for option, paths in places.items() for path in paths for part in (option, path)], project="heat-workflow"
+    )
+    conf.set_default("use_stderr", True)  # standard output is for what was asked
+    log.set_defaults(default_log_levels=[*log.get_default_log_levels(), "alembic=WARN"])
+    log.setup(conf, "heat-workflow")
+    return conf
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command."""
+    args = _parser().parse_args(argv)
+    try:
+        args.run(_configured(args), args)
+    except (errors.HeatWorkflowError, cfg.Error) as exc:
+        print(f"heat-workflow-manage: {exc}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
