@@ -23,7 +23,9 @@ def main() -> int:
     """Run one command; the exit status."""
     arguments = _parse()
     # SIGTERM takes the way of Ctrl-C, from the first moment on: everything that was started is ended.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Ctrl-C itself is set too: a shell has a command in the background ignore it.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         with _directory(arguments.dir) as directory:
             if arguments.command == "up":
