@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """SQLite: the database file of one server, made once by that server's own migrations."""
 
+import contextlib
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, Integer, MetaData, Table, event
 
 HARMLESS = ("SELECT", "PRAGMA", "BEGIN")
 
@@ -44,10 +45,31 @@ def create_database(file: Path, sync: Callable[[], None]) -> None:
     """
     for leftover in file.parent.glob(f"{file.name}*"):
         leftover.unlink()
-    sync()
+    with _rising_ids():
+        sync()
     connection = sqlite3.connect(file)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.close()
+
+
+@contextlib.contextmanager
+def _rising_ids() -> Iterator[None]:
+    """Let tables made meanwhile never give a deleted row's number to a new one, as server databases do.
+
+    Heat relies on it: it deletes an attribute value by its number a second time, and on SQLite has then deleted the
+    properties that got the number in between.
+    """
+
+    def never_again(table: Table, _metadata: MetaData) -> None:
+        keys = list(table.primary_key.columns)
+        if len(keys) == 1 and isinstance(keys[0].type, Integer) and not keys[0].foreign_keys:
+            table.dialect_options["sqlite"]["autoincrement"] = True
+
+    event.listen(Table, "after_parent_attach", never_again)
+    try:
+        yield
+    finally:
+        event.remove(Table, "after_parent_attach", never_again)
 
 
 def mark_complete(file: Path) -> None:

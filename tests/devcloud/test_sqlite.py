@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from oslo_db.sqlalchemy import engines
-from sqlalchemy import Engine, text
+from sqlalchemy import Column, Engine, Integer, MetaData, Table, text
 from sqlalchemy.exc import OperationalError
 
 from devcloud.sqlite import create_database, is_complete, mark_complete, take_write_lock_late
@@ -65,3 +65,22 @@ def test_a_database_that_was_only_begun_is_made_anew(tmp_path: Path) -> None:
     create_database(file, sync)
     mark_complete(file)
     assert is_complete(file)
+
+
+def test_a_number_is_never_given_to_a_second_row(tmp_path: Path) -> None:
+    file = tmp_path / "numbers.sqlite"
+
+    def sync() -> None:
+        metadata = MetaData()
+        Table("thing", metadata, Column("id", Integer, primary_key=True))
+        engine = engines.create_engine(f"sqlite:///{file}")
+        metadata.create_all(engine)
+        engine.dispose()
+
+    create_database(file, sync)
+    connection = sqlite3.connect(file)
+    first = connection.execute("INSERT INTO thing DEFAULT VALUES").lastrowid
+    connection.execute("DELETE FROM thing")
+    second = connection.execute("INSERT INTO thing DEFAULT VALUES").lastrowid
+    connection.close()
+    assert (first, second) == (1, 2)
