@@ -86,6 +86,11 @@ class ApiClient:
         body = {"attempt": attempt.attempt, "claim_id": attempt.claim_id}
         return self._call("POST", f"tasks/{attempt.task_id}/heartbeat", body) or {}
 
+    def log(self, attempt: Attempt, chunks: list[dict[str, Any]]) -> None:
+        """Add chunks to the attempt's log; those the API has already it passes over."""
+        body = {"attempt": attempt.attempt, "claim_id": attempt.claim_id, "chunks": chunks}
+        self._call("POST", f"tasks/{attempt.task_id}/log", body)
+
     def report(self, attempt: Attempt, report: Report, next_claim_id: str | None) -> Answer | None:
         """Record the outcome; with ``next_claim_id`` the next task comes back with the answer, if there is one."""
         body: Answer = {"attempt": attempt.attempt, "claim_id": attempt.claim_id, **report}

@@ -7,23 +7,41 @@ import configparser
 import ipaddress
 import os
 import re
+import shlex
 import uuid
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from guest_agent.errors import ConfigError
+from guest_agent.hooks.contract import PATH
 
 DEFAULT_PATH = "/etc/heat-workflow/agent.conf"
 DEFAULT_STATE_DIR = "/var/lib/heat-workflow"
 DEFAULT_HOOKS_DIRS = ("/usr/libexec/heat-config/hooks", "/var/lib/heat-config/hooks")
 
-_OPTIONS = {"api_url", "agent_id", "join_token", "ca_pem", "ca_file", "state_dir", "hooks_dirs"}
+_OPTIONS = {
+    "api_url",
+    "agent_id",
+    "join_token",
+    "ca_pem",
+    "ca_file",
+    "state_dir",
+    "hooks_dirs",
+    "hook_path",
+    "hook_file_size",
+    "reboot_command",
+}
 _JOIN_TOKEN = re.compile(r"hwj1\.([0-9a-f]{32})\.[A-Za-z0-9_-]{43}")
 
 
 @dataclass(frozen=True)
 class Config:
-    """What ``[agent]`` says. ``join_token`` is None once the operator has taken it out."""
+    """What ``[agent]`` says. ``join_token`` is None once the operator has taken it out.
+
+    ``hook_path`` is PATH for hooks, ``hook_file_size`` the most bytes one file of theirs may have (0: any number).
+    ``reboot_command`` restarts the machine when a hook asks for it; it is empty, and
+    no machine is restarted, for an agent whose state directory is not the machine's own.
+    """
 
     api_url: str
     agent_id: str
@@ -32,6 +50,9 @@ class Config:
     ca_file: str | None = None
     state_dir: str = DEFAULT_STATE_DIR
     hooks_dirs: tuple[str, ...] = DEFAULT_HOOKS_DIRS
+    hook_path: str = PATH
+    hook_file_size: int = 0
+    reboot_command: tuple[str, ...] = ()
 
 
 def load_config(path: str) -> Config:
@@ -71,6 +92,9 @@ def _config(options: dict[str, str]) -> Config:
         ca_file=ca_file,
         state_dir=options.get("state_dir", DEFAULT_STATE_DIR),
         hooks_dirs=_directories(options.get("hooks_dirs")),
+        hook_path=_search_path(options.get("hook_path", PATH)),
+        hook_file_size=_bytes(options.get("hook_file_size", "0")),
+        reboot_command=_reboot_command(options),
     )
 
 
@@ -123,3 +147,24 @@ def _directories(text: str | None) -> tuple[str, ...]:
     if relative:
         raise ConfigError(f"hooks_dirs must be absolute paths: {relative[0]!r}")
     return found
+
+
+def _search_path(text: str) -> str:
+    relative = [part for part in text.split(":") if not os.path.isabs(part)]
+    if relative:
+        raise ConfigError(f"hook_path must hold absolute paths, separated by colons: {relative[0]!r}")
+    return text
+
+
+def _reboot_command(options: dict[str, str]) -> tuple[str, ...]:
+    own = options.get("state_dir", DEFAULT_STATE_DIR) == DEFAULT_STATE_DIR
+    command = tuple(shlex.split(options.get("reboot_command", "/sbin/shutdown -r now" if own else "")))
+    if command and not os.path.isabs(command[0]):
+        raise ConfigError(f"reboot_command must begin with an absolute path: {command[0]!r}")
+    return command
+
+
+def _bytes(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise ConfigError(f"hook_file_size is a number of bytes, 0 for no limit: {text!r}")
+    return int(text)

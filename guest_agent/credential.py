@@ -15,6 +15,7 @@ from guest_agent.records import read_record, write_record
 KEPT_DAYS = 7
 KEPT_MOST = 16
 _NAME = "credential"
+_PARKED = "credential.parked"
 
 
 @dataclass(frozen=True)
@@ -32,24 +33,26 @@ class Secret:
 
 @dataclass(frozen=True)
 class Credential:
-    """Who this agent is: its secrets, newest first. ``join_sha256`` tells which join token enrolled it."""
+    """Who this agent is: its secrets, newest first. ``join_sha256`` tells which join token enrolled it, ``hw_uuid`` on
+    which machine ("" where it has no such uuid)."""
 
     agent_id: str
     secrets: tuple[Secret, ...]
     join_sha256: str = ""
     enrolled: bool = False
+    hw_uuid: str = ""
 
     def token(self, index: int = 0) -> str:
         """The bearer token with the secret at ``index``."""
         return f"hwa1.{self.agent_id.replace('-', '')}.{self.secrets[index].text}"
 
 
-def make_credential(folder: Folder, agent_id: str, join_token: str) -> Credential:
+def make_credential(folder: Folder, agent_id: str, join_token: str, hw_uuid: str = "") -> Credential:
     """A new secret, on the disk before anybody hears of it. One that is there is kept as ``credential.old``."""
     if folder.has(_NAME):
         folder.rename(_NAME, f"{_NAME}.old")
     join_sha256 = hashlib.sha256(join_token.encode()).hexdigest()
-    return _kept(folder, Credential(agent_id, (_new_secret(),), join_sha256))
+    return _kept(folder, Credential(agent_id, (_new_secret(),), join_sha256, hw_uuid=hw_uuid))
 
 
 def mark_enrolled(folder: Folder, credential: Credential) -> Credential:
@@ -79,6 +82,7 @@ def find_credential(folder: Folder) -> Credential | None:
             secrets=tuple(Secret(str(text), float(made_at)) for text, made_at in record["secrets"]),
             join_sha256=str(record["join_sha256"]),
             enrolled=bool(record["enrolled"]),
+            hw_uuid=str(record.get("hw_uuid", "")),
         )
     except FileNotFoundError:
         return None
@@ -87,9 +91,22 @@ def find_credential(folder: Folder) -> Credential | None:
         return None
 
 
+def park_credential(folder: Folder) -> None:
+    """Put the credential aside: it was made for another machine and must not be used on this one."""
+    folder.rename(_NAME, _PARKED)
+
+
+def find_parked(folder: Folder) -> str:
+    """The digest of the join token of the credential that was put aside, "" if none was."""
+    try:
+        return str(read_record(folder, _PARKED)["join_sha256"])
+    except (FileNotFoundError, DamagedRecord, KeyError):
+        return ""
+
+
 def wipe_credential(folder: Folder) -> None:
     """Forget every secret there is."""
-    for suffix in ("", ".old", ".damaged"):
+    for suffix in ("", ".old", ".damaged", ".parked"):
         folder.remove(_NAME + suffix)
 
 
@@ -103,6 +120,7 @@ def _kept(folder: Folder, credential: Credential) -> Credential:
         "secrets": [[secret.text, secret.made_at] for secret in credential.secrets],
         "join_sha256": credential.join_sha256,
         "enrolled": credential.enrolled,
+        "hw_uuid": credential.hw_uuid,
     }
     write_record(folder, _NAME, record)
     return credential

@@ -16,13 +16,14 @@ from guest_agent.credential import (
     add_secret,
     drop_newer,
     find_credential,
+    find_parked,
     make_credential,
     mark_enrolled,
+    park_credential,
     wipe_credential,
 )
 from guest_agent.errors import ApiError, ConfigError, DamagedRecord
 from guest_agent.folder import Folder
-from guest_agent.inventory import find_hw_uuid
 from guest_agent.records import read_record, write_record
 
 LOG = logging.getLogger(__name__)
@@ -38,9 +39,13 @@ class Identity:
     ``token`` and ``rotate_if_due`` may be called from any thread.
     """
 
-    def __init__(self, config: Config, folder: Folder, boot_id: str) -> None:
-        """Take up the credential kept, or make one for the join token; ConfigError when there is neither."""
+    def __init__(self, config: Config, folder: Folder, boot_id: str, hw_uuid: str = "") -> None:
+        """Take up the credential kept, or make one for the join token; ConfigError when there is neither.
+
+        One kept for a machine with another ``hw_uuid`` is put aside: a copy needs a join token of its own.
+        """
         self._folder = folder
+        self._hw_uuid = hw_uuid
         self.nonce = f"{secrets.token_hex(16)}.{boot_id}"
         self.previous_nonces = self._load_nonces()
         self._join_token = config.join_token
@@ -64,7 +69,7 @@ class Identity:
         """Enroll if that has not been confirmed yet; after a lost answer the same is asked again."""
         if self._credential.enrolled or self._join_token is None:
             return
-        client.enroll(self._join_token, self._credential.secrets[0].sha256, self.nonce, find_hw_uuid())
+        client.enroll(self._join_token, self._credential.secrets[0].sha256, self.nonce, self._hw_uuid or None)
         self._credential = mark_enrolled(self._folder, self._credential)
         LOG.info("agent %s: enrolled", self.agent_id)
 
@@ -141,6 +146,10 @@ class Identity:
             return None
         if config.join_token is not None and kept.join_sha256 != _digest(config.join_token):
             return None
+        if kept.hw_uuid and self._hw_uuid and kept.hw_uuid != self._hw_uuid:
+            LOG.error("agent %s: the credential was made on another machine; it is put aside", kept.agent_id)
+            park_credential(self._folder)
+            return None
         return kept
 
     def _new(self, config: Config) -> Credential:
@@ -149,7 +158,12 @@ class Identity:
                 f"agent {config.agent_id}: no credential kept and no join_token in the settings; "
                 "ask the operator of the API for a new join token (rejoin) and put it into agent.conf"
             )
-        return make_credential(self._folder, config.agent_id, config.join_token)
+        if find_parked(self._folder) == _digest(config.join_token):
+            raise ConfigError(
+                f"agent {config.agent_id}: this machine is a copy of the one that used the join_token in the settings; "
+                "ask the operator of the API for a new join token (rejoin, or another agent) and put it into agent.conf"
+            )
+        return make_credential(self._folder, config.agent_id, config.join_token, self._hw_uuid)
 
     def _load_nonces(self) -> list[str]:
         try:

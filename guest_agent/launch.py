@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Starts a hook's program: own session, clean signals, umask 022, nothing open but its three streams."""
+"""Starts a hook's program: own session, clean signals, umask 022, its user, nothing open but its three streams."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
+import resource
 import signal
 from typing import NoReturn
 
 from guest_agent.folder import Folder
 from guest_agent.order import Order
+from guest_agent.user import become
 
 _SHELL = "/bin/sh"
 _UMASK = 0o022
+_OPEN_FILES = (1024, 524288)  # soft and hard, what systemd gives a service
 
 
 def launch(order: Order, run: Folder) -> tuple[int, int, int]:
@@ -51,11 +54,24 @@ def _become(order: Order, streams: tuple[int, int, int], failure_end: int) -> No
         os.chdir(order.cwd)
         for target, fd in enumerate(streams):
             os.dup2(fd, target)
+        _set_limits(order.file_size)
+        if order.user is not None:
+            become(order.user)
         _execute(order)
     except OSError as error:
         os.write(failure_end, b"%d" % (error.errno or errno.EIO))
     finally:
         os._exit(127)
+
+
+def _set_limits(file_size: int) -> None:
+    """No core dump, for it would hold inputs; the usual number of open files. None is raised above what we have."""
+    if file_size:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    most = _OPEN_FILES[1] if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES[1])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(_OPEN_FILES[0], most), most))
 
 
 def _execute(order: Order) -> None:

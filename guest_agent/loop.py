@@ -17,27 +17,27 @@ from guest_agent.errors import (
     AgentError,
     ApiError,
     Conflict,
-    HookError,
     NotMine,
     Refused,
     Revoked,
     StateError,
     Unauthenticated,
 )
-from guest_agent.heartbeat import Heartbeat
-from guest_agent.hooks import UNGROUPED, get_hook
+from guest_agent.heartbeat import LEAST_INTERVAL, Heartbeat
+from guest_agent.hooks import Hooks
 from guest_agent.hooks.contract import Command
 from guest_agent.identity import Identity
+from guest_agent.interruption import Interruptions
 from guest_agent.inventory import get_inventory
+from guest_agent.log_sender import LogSender
+from guest_agent.preparation import prepare
 from guest_agent.runner import Runner, Running
-from guest_agent.spool import FINISHED, STATE_LOST, Entry, Spool
+from guest_agent.spool import FINISHED, Entry, Spool
 from guest_agent.status import StatusFile
-from guest_agent.task import Attempt, Task, read_attempt, read_task
+from guest_agent.task import Attempt, Task, read_attempt
 
 LOG = logging.getLogger(__name__)
 
-HOOK_LOST = "hook lost: the process that watched it on the guest was killed; it may have run in part"
-REBOOTED = "interrupted by reboot: the guest was restarted while the hook ran"
 IDENTITY_IN_USE, SUPERSEDED, CLAIM_OVER = "identity-in-use", "superseded", "claim-over"
 ROTATE_REQUIRED = "rotate-required"
 ROTATE_AFTER = 43200.0
@@ -62,20 +62,22 @@ class Loop:
         identity: Identity,
         spool: Spool,
         runner: Runner,
+        hooks: Hooks,
         status: StatusFile,
         backoff: Backoff,
         reload_config: Callable[[], Config],
-        boot_id: str,
+        interruptions: Interruptions,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._client = client
         self._identity = identity
         self._spool = spool
         self._runner = runner
+        self._hooks = hooks
         self._status = status
         self._backoff = backoff
         self._reload_config = reload_config
-        self._boot_id = boot_id
+        self._interruptions = interruptions
         self._sleep = sleep
         self._session: Session | None = None
         self._running: dict[Attempt, Running] = {}
@@ -167,22 +169,14 @@ class Loop:
         if self._spool.find(attempt) is not None:
             LOG.warning("%s: handed out again, it is in the journal already", attempt)
             return
-        try:
-            task = read_task(wire)
-            if task.group == UNGROUPED:
-                reason = f"{UNGROUPED} names no hook: nothing was executed"
-                self._spool.finish(attempt, reports.compose("succeeded", None, reason=reason))
-                return
-            command = get_hook(task.group).prepare(task, self._runner.place(attempt))
-        except HookError as error:
-            LOG.warning("%s: %s", attempt, error)
-            self._spool.finish(attempt, reports.failed(str(error), error.code))
+        if self._spool.finish_again(attempt):
+            LOG.warning("%s: handed out again, it was run before: its report is sent again", attempt)
             return
-        except (AgentError, KeyError, TypeError, ValueError, AttributeError) as error:
-            LOG.error("%s: unreadable: %s", attempt, type(error).__name__)
-            self._spool.finish(attempt, reports.failed(f"the agent cannot read the task: {type(error).__name__}"))
-            return
-        self._start(task, command)
+        prepared = prepare(attempt, wire, self._hooks, self._runner.place(attempt))
+        if isinstance(prepared, tuple):
+            self._start(*prepared)
+        else:
+            self._spool.finish(attempt, prepared)
 
     def _start(self, task: Task, command: Command) -> None:
         """Hand the attempt to a shim. Killed anywhere in here the agent finds out afterwards which step it was."""
@@ -199,24 +193,33 @@ class Loop:
         if report is None and not self._spool.was_started(entry.attempt):
             self._take_back(entry.attempt)
             return
-        self._send(entry.attempt, report or self._give_up(entry))
+        if report is None:
+            outcome = self._interruptions.resolve(entry)
+            if isinstance(outcome, Running):
+                self._running[entry.attempt] = outcome
+                return
+            report = outcome
+        self._send(entry.attempt, report)
 
     def _wait_for_hook(self, entry: Entry, session: Session) -> None:
-        running, first = self._running.pop(entry.attempt, None), session.heartbeat_interval
+        running, first = self._running.pop(entry.attempt, None), min(LEAST_INTERVAL, session.heartbeat_interval)
         if running is None:
             running, first = self._runner.find_running(entry.attempt), 0.0
         if running is None:
             return
         self._status.contact(f"wait for the hook of {entry.attempt}")
-        with Heartbeat(
-            self._client,
-            entry.attempt,
-            interval=session.heartbeat_interval,
-            first=first,
-            stop=running.cancel,
-            contact=self._status.contact,
-            rotate=self._identity.rotate_if_due,
-        ) as heartbeat:
+        with (
+            Heartbeat(
+                self._client,
+                entry.attempt,
+                interval=session.heartbeat_interval,
+                first=first,
+                stop=running.cancel,
+                contact=self._status.contact,
+                rotate=self._identity.rotate_if_due,
+            ) as heartbeat,
+            LogSender(self._client, entry.attempt, running.log_reader()),
+        ):
             running.wait()
         running.close()
         if heartbeat.revoked:
@@ -229,15 +232,6 @@ class Loop:
             raise StateError(f"{attempt}: its hook could not be started; it is claimed again")
         self._taken_back.add(attempt)
         LOG.warning("%s: its hook was not executed; it is claimed again", attempt)
-
-    def _give_up(self, entry: Entry) -> reports.Report:
-        """The outcome of an attempt that was started and whose shim is gone without a report."""
-        self._runner.end_orphans(entry.attempt)
-        reason = HOOK_LOST if entry.boot_id == self._boot_id else REBOOTED if entry.boot_id else STATE_LOST
-        LOG.error("%s: %s", entry.attempt, reason)
-        report = reports.failed(reason)
-        self._spool.finish(entry.attempt, report)
-        return report
 
     def _send(self, attempt: Attempt, report: reports.Report) -> None:
         """Report, with the next claim; go on at once if that brings a task."""
@@ -314,4 +308,5 @@ class Loop:
         self._identity.wipe()
         self._spool.wipe()
         self._runner.discard_others([])
+        self._hooks.forget()
         self._status.end(str(error), "none: the agent was revoked and has wiped itself")

@@ -61,7 +61,12 @@ def _run(path: str) -> int:
 def _serve(path: str, zygote: tuple[int, socket.socket]) -> int:
     from guest_agent.api_client import ApiClient
     from guest_agent.backoff import Backoff
+    from guest_agent.hooks import Hooks
+    from guest_agent.hooks.heat_config import HeatConfigHook
     from guest_agent.identity import Identity
+    from guest_agent.interruption import Interruptions
+    from guest_agent.inventory import find_hw_uuid
+    from guest_agent.live_configs import LiveConfigs
     from guest_agent.loop import Loop
     from guest_agent.runner import Runner
     from guest_agent.spool import Spool
@@ -70,19 +75,28 @@ def _serve(path: str, zygote: tuple[int, socket.socket]) -> int:
     state = StateDir(config.state_dir)
     state.lock()
     boot = boot_id()
-    identity = Identity(config, state.root, boot)
+    identity = Identity(config, state.root, boot, find_hw_uuid() or "")
     LOG.info("agent %s: version %s, API %s", config.agent_id, VERSION, config.api_url)
-    runner = Runner(state, zygote)
+    spool = Spool(state.spool, boot)
+    runner = Runner(state, zygote, config.hook_path, config.hook_file_size)
+    interruptions = Interruptions(runner, spool, boot, config.reboot_command)
+    if not state.take_stop_mark():
+        interruptions.stop_poison()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: _stop(state))
+    shell_config = os.environ.get("HEAT_SHELL_CONFIG", "")
+    heat_config = HeatConfigHook(_hooks_dirs(config), LiveConfigs(state.root), shell_config)
     try:
         Loop(
             client=ApiClient(config.api_url, _ca_file(config, state), identity.token),
             identity=identity,
-            spool=Spool(state.spool, boot),
+            spool=spool,
             runner=runner,
+            hooks=Hooks(heat_config),
             status=StatusFile(state.root, config.agent_id),
             backoff=Backoff(random.Random()),
             reload_config=lambda: load_config(path),
-            boot_id=boot,
+            interruptions=interruptions,
         ).run()
     finally:
         runner.close()
@@ -93,11 +107,12 @@ def _enroll(path: str) -> int:
     """Enroll once and stop; for images and scripts that start the agent later."""
     from guest_agent.api_client import ApiClient
     from guest_agent.identity import Identity
+    from guest_agent.inventory import find_hw_uuid
 
     config = load_config(path)
     state = StateDir(config.state_dir)
     state.lock()
-    identity = Identity(config, state.root, boot_id())
+    identity = Identity(config, state.root, boot_id(), find_hw_uuid() or "")
     client = ApiClient(config.api_url, _ca_file(config, state), identity.token)
     identity.ensure_enrolled(client)
     client.close()
@@ -115,6 +130,12 @@ def _status(path: str) -> int:
     text, code = describe(status, alive=is_in_use(config.state_dir), now=time.time())
     print(text)
     return code
+
+
+def _hooks_dirs(config: Config) -> tuple[str, ...]:
+    """Those of the settings, and before them the one that heat-config takes from its environment."""
+    named = os.environ.get("HEAT_CONFIG_HOOKS")
+    return (named, *config.hooks_dirs) if named else config.hooks_dirs
 
 
 def _ca_file(config: Config, state: StateDir) -> str | None:
@@ -135,6 +156,12 @@ def _exit(_number: int, _frame: FrameType | None) -> NoReturn:
 
     Not by an exception: one raised inside a callback of the import machinery is swallowed (seen under random kills).
     """
+    os._exit(OK)
+
+
+def _stop(state: StateDir) -> NoReturn:
+    """SIGTERM to a running agent: the next one shall know that no hook brought this one down."""
+    state.leave_stop_mark()
     os._exit(OK)
 
 

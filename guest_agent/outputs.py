@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 from guest_agent.folder import Folder, read_up_to
 from guest_agent.hooks.contract import OUTPUTS_STEM
 from guest_agent.task import Output
 
 ONE_LIMIT = 256 * 1024
 ALL_LIMIT = 512 * 1024
+JSON_DEPTH = 24
 
 
 def read_outputs(folder: Folder, declared: tuple[Output, ...], owner: int) -> tuple[dict[str, str], list[str]]:
@@ -31,6 +35,45 @@ def read_outputs(folder: Folder, declared: tuple[Output, ...], owner: int) -> tu
     return values, problems
 
 
+def within_limits(given: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The values that a report can carry, of those a hook gave as JSON, and for each other one why it cannot."""
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    room = ALL_LIMIT
+    for name, value in given.items():
+        limit = min(ONE_LIMIT, room)
+        try:
+            _check_json(value, JSON_DEPTH)
+            length = len(value.encode() if isinstance(value, str) else json.dumps(value).encode())
+            if length > limit:
+                raise ValueError(f"too large, {length} bytes of {limit}")
+        except ValueError as error:
+            problems.append(f"output {name} left out: {_why(error)}")
+            continue
+        values[name] = value
+        room -= length
+    return values, problems
+
+
+def _check_json(value: Any, depth: int) -> None:
+    """ValueError for what Python reads as JSON and stores do not take."""
+    if depth == 0:
+        raise ValueError("unreadable, it is nested too deep")
+    if isinstance(value, str):
+        value.encode()
+        if "\0" in value:
+            raise ValueError("unreadable, it holds a NUL character")
+    elif isinstance(value, bool):
+        return
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError("unreadable, a number has more than 64 bits")
+    elif isinstance(value, float) and value - value != 0:
+        raise ValueError("unreadable, a number is not finite")
+    elif isinstance(value, (dict, list)):
+        for part in [*value, *value.values()] if isinstance(value, dict) else value:
+            _check_json(part, depth - 1)
+
+
 def _read(folder: Folder, name: str, owner: int, limit: int) -> bytes:
     with folder.opened(name) as (fd, facts):
         if facts.st_uid != owner:
@@ -51,7 +94,7 @@ def _text(data: bytes) -> str:
 
 
 def _why(error: Exception) -> str:
-    if isinstance(error, UnicodeDecodeError):
+    if isinstance(error, UnicodeError):
         return "unreadable, it is not UTF-8 text"
     if isinstance(error, OSError):
         return f"unreadable, {error.strerror or 'it is not a regular file'}"

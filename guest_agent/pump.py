@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Optional
 
 HEAD = 8 * 1024
 TAIL = 56 * 1024
@@ -13,10 +14,14 @@ CHUNK = 64 * 1024
 
 
 class Capture:
-    """One stream. It holds at most HEAD + TAIL + CHUNK bytes whatever is written."""
+    """One stream. It holds at most HEAD + TAIL + CHUNK bytes whatever is written, and what ``whole`` allows."""
 
-    def __init__(self) -> None:
+    def __init__(self, whole: int = 0, tee: Optional[Callable[[bytes], None]] = None) -> None:
+        """Up to ``whole`` bytes are kept besides as they came; a longer stream is not. ``tee`` gets all bytes too."""
         self.total = 0
+        self._tee = tee
+        self._whole: bytearray | None = bytearray() if whole else None
+        self._whole_limit = whole
         self._digest = hashlib.sha256()
         self._head = bytearray()
         self._tail = bytearray()
@@ -25,6 +30,12 @@ class Capture:
         """Take the next bytes of the stream."""
         self.total += len(data)
         self._digest.update(data)
+        if self._tee is not None:
+            self._tee(data)
+        if self._whole is not None:
+            self._whole += data
+            if len(self._whole) > self._whole_limit:
+                self._whole = None
         if len(self._head) < HEAD:
             room = HEAD - len(self._head)
             self._head += data[:room]
@@ -37,6 +48,10 @@ class Capture:
     def truncated(self) -> bool:
         """Whether something between head and tail is missing."""
         return self.total > HEAD + TAIL
+
+    def whole(self) -> bytes | None:
+        """All that was written, None when it was more than was to be kept."""
+        return None if self._whole is None else bytes(self._whole)
 
     def text(self) -> str:
         """The text as written if it fits, else head and tail with a line between them that says what is missing.

@@ -23,7 +23,7 @@ def compose(
     *,
     stdout: str = "",
     stderr: str = "",
-    outputs: dict[str, str] | None = None,
+    outputs: dict[str, Any] | None = None,
     reason: str = "",
     infos: dict[str, Any] | None = None,
 ) -> Report:

@@ -14,15 +14,20 @@ import sys
 import time
 
 import guest_agent
+from guest_agent.errors import StateError
 from guest_agent.folder import Folder
-from guest_agent.hooks.contract import OUTPUTS_FOLDER, Command, Place
-from guest_agent.order import ALIVE_PIPE, CANCEL_FILE, CONTROL_PIPE, ORDER_FILE, Order
+from guest_agent.hooks.contract import OUTPUTS_FOLDER, PATH, Command, NewFile, Place
+from guest_agent.live_log import LogReader
+from guest_agent.order import ALIVE_PIPE, BOOTS_MOST, CANCEL_FILE, CONTROL_PIPE, LIMIT, ORDER_FILE, Order
 from guest_agent.processes import having_in_environment, signal_all
 from guest_agent.records import Record
 from guest_agent.state_dir import StateDir
 from guest_agent.task import Attempt, Task
+from guest_agent.user import User
 
 LOG = logging.getLogger(__name__)
+
+FALLS_FILE = "falls"
 
 _FRESH_ZYGOTE = (
     "import socket, sys; sys.path.insert(0, sys.argv[1]); from guest_agent import zygote; "
@@ -44,10 +49,14 @@ class Running:
         poller.register(self._alive, select.POLLIN)
         poller.poll()
 
-    def cancel(self, why: str, grace: float) -> None:
-        """Tell the shim to stop the hook and all it started. Safe from any thread; may be repeated."""
+    def cancel(self, why: str, grace: float, status: str = "cancelled") -> None:
+        """Tell the shim to stop the hook and all it started, and to report ``status``.
+
+        Safe from any thread; may be repeated, the first one counts.
+        """
         if not self._folder.has(CANCEL_FILE):
-            self._folder.replace(CANCEL_FILE, json.dumps({"why": why, "grace": grace}).encode(), durable=False)
+            wish = {"why": why, "grace": grace, "status": status}
+            self._folder.replace(CANCEL_FILE, json.dumps(wish).encode(), durable=False)
         try:
             bell = os.open(CONTROL_PIPE, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._folder.fd)
         except OSError:
@@ -59,6 +68,10 @@ class Running:
         finally:
             os.close(bell)
 
+    def log_reader(self) -> LogReader:
+        """What the hook writes, as it writes it."""
+        return LogReader(self._folder)
+
     def close(self) -> None:
         """Let go of the descriptors; the hook goes on."""
         os.close(self._alive)
@@ -68,16 +81,27 @@ class Running:
 class Runner:
     """Prepares run directories and has the zygote fork shims for them."""
 
-    def __init__(self, state: StateDir, zygote: tuple[int, socket.socket] | None = None) -> None:
-        """Without a ``zygote`` a fresh one is executed when the first hook starts."""
+    def __init__(
+        self,
+        state: StateDir,
+        zygote: tuple[int, socket.socket] | None = None,
+        search_path: str = PATH,
+        file_size: int = 0,
+    ) -> None:
+        """Without a ``zygote`` a fresh one is executed when the first hook starts.
+
+        ``search_path`` is PATH for hooks, ``file_size`` the most bytes one file of theirs may have, 0 for any number.
+        """
         self._state = state
+        self._search_path = search_path
+        self._file_size = file_size
         self.zygote_pid: int = zygote[0] if zygote else 0
         self._zygote: socket.socket | None = zygote[1] if zygote else None
         self._fresh: subprocess.Popen[bytes] | None = None
 
     def place(self, attempt: Attempt) -> Place:
         """Where the attempt will run."""
-        return Place(os.path.join(self._state.run.path, attempt.run_name))
+        return Place(os.path.join(self._state.run.path, attempt.run_name), self._search_path)
 
     def lay_out(self, task: Task, command: Command, started: Record) -> None:
         """Make the run directory with all a shim needs. Nothing runs yet, so it may be repeated."""
@@ -85,15 +109,86 @@ class Runner:
         self._state.run.remove_tree(name)
         folder = self._state.run.child(name, create=True)
         try:
+            order = Order.of(task, command, self._state.spool.path, started, self._file_size)
             folder.child(OUTPUTS_FOLDER, create=True).close()
             for pipe in (ALIVE_PIPE, CONTROL_PIPE):
                 os.mkfifo(pipe, 0o600, dir_fd=folder.fd)
             for file in command.files:
-                folder.create(file.name, file.text.encode("utf-8", "surrogateescape"), file.mode)
-            order = Order.of(task, command, self._state.spool.path, started)
+                _put(file, folder)
+            if order.user is not None:
+                self._hand_over(folder, command, order.user)
             folder.create(ORDER_FILE, order.encode())
         finally:
             folder.close()
+        if order.on_interrupt != "fail":
+            os.sync()  # the order is needed again after a power cut
+
+    def lay_out_again(self, attempt: Attempt, boot_id: str, *, asked: bool) -> bool:
+        """Prepare the attempt's next start after a reboot; False when it may have none, or its order is lost.
+
+        Outputs written before stay if the hook resumes, or asked for the reboot itself.
+        """
+        try:
+            folder = self._state.run.child(attempt.run_name)
+        except OSError:
+            return False
+        try:
+            order = Order.decode(folder.read(ORDER_FILE, LIMIT))
+            if order.boots >= BOOTS_MOST:
+                return False
+            if order.on_interrupt != "resume" and not asked:
+                self._empty_outputs(folder)
+            again = order.again(boot_id, resume=order.on_interrupt == "resume")
+            folder.replace(ORDER_FILE, again.encode(), durable=True)
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+        finally:
+            folder.close()
+        return True
+
+    def on_interrupt(self, attempt: Attempt) -> str:
+        """What the author wants after a reboot: fail, rerun or resume; fail when that is lost."""
+        try:
+            folder = self._state.run.child(attempt.run_name)
+            try:
+                return Order.decode(folder.read(ORDER_FILE, LIMIT)).on_interrupt
+            finally:
+                folder.close()
+        except (OSError, ValueError, KeyError, TypeError):
+            return "fail"
+
+    def reboot(self, command: tuple[str, ...]) -> None:
+        """Have the machine restarted; StateError when it cannot be."""
+        try:
+            subprocess.run(command, stdin=subprocess.DEVNULL, check=True, timeout=60, env={"PATH": PATH})
+        except (OSError, subprocess.SubprocessError) as error:
+            raise StateError(f"{command[0]}: the machine cannot be restarted: {error}") from error
+
+    def count_fall(self, attempt: Attempt) -> int:
+        """The agent came down while the hook ran: how often that was so far."""
+        folder = self._state.run.child(attempt.run_name)
+        try:
+            falls = len(folder.read(FALLS_FILE, 100)) + 1 if folder.has(FALLS_FILE) else 1
+            folder.replace(FALLS_FILE, b"x" * falls, durable=False)
+        finally:
+            folder.close()
+        return falls
+
+    def _hand_over(self, folder: Folder, command: Command, user: User) -> None:
+        """Let the user reach its own files and write its outputs, and nothing else: the way to them shows no names."""
+        for above in (self._state.root, self._state.run, folder):
+            os.fchmod(above.fd, 0o711)
+        for name in [file.name for file in command.files if not file.directory]:
+            os.chown(name, user.uid, user.gid, dir_fd=folder.fd, follow_symlinks=False)
+        os.chown(OUTPUTS_FOLDER, user.uid, user.gid, dir_fd=folder.fd, follow_symlinks=False)
+
+    def _empty_outputs(self, folder: Folder) -> None:
+        outputs = folder.child(OUTPUTS_FOLDER)
+        try:
+            for name in outputs.names():
+                outputs.remove_tree(name)
+        finally:
+            outputs.close()
 
     def start(self, attempt: Attempt) -> Running:
         """Have the hook of a laid out attempt executed. Never for an attempt the journal shows as started."""
@@ -186,3 +281,16 @@ class Runner:
             self._zygote.close()
             self._zygote = None
             self._reap()
+
+
+def _put(file: NewFile, run: Folder) -> None:
+    data = file.text.encode("utf-8", "surrogateescape")
+    if not file.directory:
+        run.create(file.name, data, file.mode)
+        return
+    os.makedirs(file.directory, mode=0o700, exist_ok=True)
+    folder = Folder(file.directory)
+    try:
+        folder.replace(file.name, data, durable=False, mode=file.mode)
+    finally:
+        folder.close()

@@ -7,13 +7,14 @@ import errno
 import os
 import signal
 import time
+from typing import Any
 
 from guest_agent import processes
 from guest_agent.errors import AgentError
 from guest_agent.folder import Folder
-from guest_agent.hooks import get_hook
+from guest_agent.hooks import get_verdict
 from guest_agent.hooks.contract import OUTPUTS_FOLDER, Exit
-from guest_agent.order import LIMIT, ORDER_FILE, Order
+from guest_agent.order import BOOTS_MOST, LIMIT, ORDER_FILE, REBOOT_STATUS, Order
 from guest_agent.outputs import read_outputs
 from guest_agent.records import Record, write_record
 from guest_agent.report import Report, compose, failed
@@ -37,7 +38,11 @@ def run_shim(run_path: str, alive: int) -> None:
     supervision: Supervision | None = None
     try:
         supervision = Supervision(order, run)
-        report = _conclude(order, run, supervision, supervision.run_to_end())
+        ending = supervision.run_to_end()
+        if _wants_reboot(order, ending):
+            _journal(order, STARTED, {**order.started, "reboot": True})
+            return
+        report = _conclude(order, run, supervision, ending)
     except OSError as error:
         report = _not_started(error)
     _deliver(order, report)
@@ -59,10 +64,15 @@ def _detach() -> None:
     processes.adopt_orphans()
 
 
+def _wants_reboot(order: Order, ending: Ending) -> bool:
+    """Whether the hook asks to be run again after a reboot, and has not done so too often."""
+    return ending.code == REBOOT_STATUS and not ending.stopped and not order.answers and order.boots < BOOTS_MOST
+
+
 def _conclude(order: Order, run: Folder, supervision: Supervision, ending: Ending) -> Report:
     """The report of a hook that ran."""
     folder = run.child(OUTPUTS_FOLDER)
-    outputs, problems = read_outputs(folder, order.outputs, os.geteuid())
+    outputs, problems = read_outputs(folder, order.outputs, order.user.uid if order.user else os.geteuid())
     folder.close()
     stdout, stderr = supervision.stdout, supervision.stderr
     notes = [*problems, *order.notes]
@@ -80,7 +90,8 @@ def _conclude(order: Order, run: Folder, supervision: Supervision, ending: Endin
             infos=infos,
         )
     code = ending.code if ending.code is not None else 127
-    verdict = get_hook(order.group).verdict(Exit(code, stdout.text(), stderr.text(), outputs))
+    answer = stdout.whole() if order.answers else b""
+    verdict = get_verdict(order.hook)(Exit(code, stdout.text(), stderr.text(), outputs, order.outputs, answer))
     told = _error_outputs(order, verdict.outputs)
     return compose(
         "succeeded" if verdict.succeeded and not told else "failed",
@@ -93,7 +104,7 @@ def _conclude(order: Order, run: Folder, supervision: Supervision, ending: Endin
     )
 
 
-def _error_outputs(order: Order, outputs: dict[str, str]) -> list[str]:
+def _error_outputs(order: Order, outputs: dict[str, Any]) -> list[str]:
     """What the hook itself calls an error: a value for an output declared with ``error_output``."""
     return [
         output.name if output.hidden else f"{output.name} : {outputs[output.name]}"

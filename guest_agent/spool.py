@@ -9,7 +9,8 @@ An attempt goes *claimed*, *started*, *finished*, *acked*. Only the two in the m
 * ``NAME.started``: written by the shim, on the disk before it executes the hook. Where it is, the hook is never
   executed again; where it is not and no shim lives, the hook certainly was not executed.
 * ``NAME.finished``: the report, word for word; written by the shim, or by the agent when no hook ran.
-* acked: the records are removed. If that is lost in a power cut the same report is sent once more.
+* acked: the records are removed, the report is kept aside for a day. If that is lost in a power cut the same report
+  is sent once more.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 from guest_agent import report as reports
 from guest_agent.errors import DamagedRecord, StateError
 from guest_agent.folder import Folder
+from guest_agent.past_reports import PAST, PastReports
 from guest_agent.records import Record, read_record, write_record
 from guest_agent.task import Attempt
 
@@ -67,6 +69,7 @@ class Spool:
         self._seq = 0
         self._carrier = _LAST
         self._next_claim_id = ""
+        self._past = PastReports(folder)
         self._load()
         if not self._next_claim_id or self._is_used(self._next_claim_id):
             self.renew_claim_id()
@@ -106,6 +109,13 @@ class Spool:
         """Whether the hook may have been executed."""
         return self._folder.has(f"{attempt.name}.{STARTED}")
 
+    def find_started(self, attempt: Attempt) -> Record | None:
+        """The record of the start as the shim last wrote it; None when it is damaged or not there."""
+        try:
+            return read_record(self._folder, f"{attempt.name}.{STARTED}")
+        except (FileNotFoundError, DamagedRecord):
+            return None
+
     def finish(self, attempt: Attempt, report: Record) -> None:
         """Journal the outcome of an attempt that no shim reports on. Over an outcome that is there already."""
         self._write(attempt, FINISHED, {"report": report}, durable=True)
@@ -125,8 +135,20 @@ class Spool:
         self._entries[attempt] = replace(self._entries.get(attempt, Entry(attempt, FINISHED)), stage=FINISHED)
         return dict(report)
 
+    def finish_again(self, attempt: Attempt) -> bool:
+        """Journal the outcome that this attempt at the task had under an earlier claim; False when there was none.
+
+        It comes again when the API's store went back in time: the hook is not run again, its report is sent again.
+        """
+        report = self._past.find_report(attempt)
+        if report is None:
+            return False
+        self.finish(attempt, report)
+        return True
+
     def ack(self, attempt: Attempt) -> None:
         """Forget the attempt. If its record is the newest it stays as ``last``: it holds the next claim's id."""
+        self._past.keep(attempt, f"{attempt.name}.{FINISHED}")
         for stage in (STARTED, CLAIMED, FINISHED):
             name = f"{attempt.name}.{stage}"
             if self._carrier == attempt.name and self._folder.has(name):
@@ -148,12 +170,13 @@ class Spool:
 
     def wipe(self) -> None:
         """Remove everything."""
+        self._past.close()
         for name in self._folder.names():
             self._folder.remove_tree(name)
         self._entries.clear()
 
     def _load(self) -> None:
-        names = [name for name in self._folder.names() if name != _DAMAGED]
+        names = [name for name in self._folder.names() if name not in (_DAMAGED, PAST)]
         for name in names:
             stem, _, stage = name.rpartition(".")
             attempt = Attempt.from_name(stem)

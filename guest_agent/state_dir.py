@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import stat
@@ -12,10 +13,11 @@ from guest_agent.errors import StateError
 from guest_agent.folder import Folder
 
 _LOCK = "lock"
+_STOPPED = "stopped"
 
 
 class StateDir:
-    """The open state directory with its folders ``spool`` and ``run``, all 0700 and ours."""
+    """The open state directory with its folders ``spool`` and ``run``, all ours and closed to others."""
 
     def __init__(self, path: str) -> None:
         """Make what is missing and check the rest; StateError says what to repair."""
@@ -24,9 +26,9 @@ class StateDir:
         try:
             os.makedirs(self.path, mode=0o700, exist_ok=True)
             self.root = Folder(self.path)
-            _check_own(self.path, os.fstat(self.root.fd))
+            _check_own(self.path, os.fstat(self.root.fd), passable=True)
             self.spool = self._folder("spool")
-            self.run = self._folder("run")
+            self.run = self._folder("run", passable=True)
         except OSError as error:
             raise StateError(f"state directory {self.path}: {error.strerror or error}") from error
         self._lock: int | None = None
@@ -45,9 +47,20 @@ class StateDir:
             raise StateError(f"{self.path} is in use by another agent process; stop that one first") from error
         self._lock = fd
 
-    def _folder(self, name: str) -> Folder:
+    def leave_stop_mark(self) -> None:
+        """Tell the next process that this one was stopped on purpose. Safe in a signal handler."""
+        with contextlib.suppress(OSError):
+            os.close(os.open(_STOPPED, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=self.root.fd))
+
+    def take_stop_mark(self) -> bool:
+        """Whether the process before was stopped on purpose; the mark is gone afterwards."""
+        found = self.root.has(_STOPPED)
+        self.root.remove(_STOPPED)
+        return found
+
+    def _folder(self, name: str, *, passable: bool = False) -> Folder:
         folder = self.root.child(name, create=True)
-        _check_own(folder.path, os.fstat(folder.fd))
+        _check_own(folder.path, os.fstat(folder.fd), passable=passable)
         return folder
 
 
@@ -98,12 +111,13 @@ def _check_parent(directory: str) -> None:
         raise StateError(f"{directory} can be written by others (mode {facts.st_mode & 0o7777:04o}); take that away")
 
 
-def _check_own(path: str, facts: os.stat_result) -> None:
+def _check_own(path: str, facts: os.stat_result, *, passable: bool = False) -> None:
+    """StateError for what cannot be trusted. ``passable`` leaves others the way through, which ``run_as`` needs."""
     if facts.st_uid != os.geteuid():
         raise StateError(f"{path} belongs to uid {facts.st_uid}, not to the agent's user (uid {os.geteuid()})")
     if facts.st_mode & 0o022:
         raise StateError(
             f"{path} can be written by others (mode {facts.st_mode & 0o7777:04o}): what is in it cannot be trusted"
         )
-    if facts.st_mode & 0o077:
+    if facts.st_mode & (0o066 if passable else 0o077):
         os.chmod(path, 0o700)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from guest_agent.folder import Folder
 from guest_agent.launch import launch
+from guest_agent.live_log import LogWriter
 from guest_agent.order import CANCEL_FILE, CONTROL_PIPE, Order
 from guest_agent.processes import descendants, signal_all
 from guest_agent.pump import Capture, Pump
@@ -21,11 +22,12 @@ LINGER = 0.25
 GIVE_UP = 10.0
 _RESCAN = 0.05
 _LONGEST_WAIT = 3600.0
+ANSWER_LIMIT = 16 * 1024 * 1024
 
 
 @dataclass
 class Ending:
-    """How it ended. ``stopped`` is "" for an end of its own, else ``timed_out`` or ``cancelled`` and ``why``."""
+    """How it ended. ``stopped`` is "" for an end of its own, else the status to report, and ``why``."""
 
     code: int | None = None
     stopped: str = ""
@@ -44,7 +46,9 @@ class Supervision:
         """Start the command; OSError when it cannot be executed."""
         self._run = run
         self.ending = Ending()
-        self.stdout, self.stderr = Capture(), Capture()
+        self._log = LogWriter(run)
+        self.stdout = Capture(ANSWER_LIMIT) if order.answers else Capture(tee=self._log.taker("stdout"))
+        self.stderr = Capture(tee=self._log.taker("stderr"))
         self._control = os.open(CONTROL_PIPE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=run.fd)
         self._wakeup = _child_wakeup()
         self._pid, out, err = launch(order, run)
@@ -57,12 +61,14 @@ class Supervision:
         """Block until the hook is over: ended by itself, or stopped with everything it had started."""
         while not self._is_over():
             self._wait(self._next_time())
+            self._log.write()
             now = time.monotonic()
             if not self.ending.stopped and now >= self._end_at:
                 self._stop("timed_out", self._end_why, GRACE)
             if now >= self._kill_at:
                 signal_all(descendants(os.getpid()), signal.SIGKILL)
         self._linger()
+        self._log.write(due_only=False)
         return self.ending
 
     def drain(self) -> None:
@@ -84,19 +90,17 @@ class Supervision:
             return True
         return self.ending.code is not None
 
-    def _next_time(self) -> float | None:
+    def _next_time(self) -> float:
         """Seconds to wait at most. While stopping, a process that is no child of ours ends without a signal to us."""
         if self.ending.stopped:
             return _RESCAN
-        if self._end_at == float("inf"):
-            return None
-        return min(_LONGEST_WAIT, max(0.0, self._end_at - time.monotonic()))
+        return min(_LONGEST_WAIT, max(0.0, self._end_at - time.monotonic()), self._log.seconds_left())
 
-    def _wait(self, timeout: float | None) -> None:
+    def _wait(self, timeout: float) -> None:
         poller = select.poll()
         for fd in (self._control, self._wakeup, *self.pump.fds):
             poller.register(fd, select.POLLIN)
-        for fd, _event in poller.poll(None if timeout is None else timeout * 1000 + 1):
+        for fd, _event in poller.poll(timeout * 1000 + 1):
             if fd == self._control:
                 _empty(fd)
                 self._obey_cancel()
@@ -110,7 +114,7 @@ class Supervision:
         if self.ending.stopped or not self._run.has(CANCEL_FILE):
             return
         wish = json.loads(self._run.read(CANCEL_FILE, 4096) or b"{}")
-        self._stop("cancelled", str(wish.get("why", "")), float(wish.get("grace", GRACE)))
+        self._stop(str(wish.get("status", "cancelled")), str(wish.get("why", "")), float(wish.get("grace", GRACE)))
 
     def _stop(self, status: str, why: str, grace: float) -> None:
         self.ending.stopped, self.ending.why = status, why

@@ -77,8 +77,12 @@ class Task:
     inputs: tuple[Input, ...] = field(repr=False)
     outputs: tuple[Output, ...] = ()
     server: str = ""
+    stack_id: str = ""
+    resource: str = ""
     timeout: float | None = None
     deadline_in: float | None = None
+    run_as: str = ""
+    on_interrupt: str = "fail"
 
 
 def read_attempt(wire: dict[str, Any]) -> Attempt:
@@ -95,6 +99,7 @@ def read_task(wire: dict[str, Any]) -> Task:
     if not isinstance(definition, dict):
         raise AgentError("definition is missing")
     hidden_outputs = set(wire.get("hidden_outputs") or [])
+    heat = wire.get("heat") or {}
     return Task(
         attempt=read_attempt(wire),
         workflow_id=str(wire.get("workflow_id") or ""),
@@ -113,8 +118,12 @@ def read_task(wire: dict[str, Any]) -> Task:
             for item in definition.get("outputs") or []
         ),
         server=str(wire.get("server") or ""),
+        stack_id=str(heat.get("stack_id") or ""),
+        resource=str(heat.get("resource") or wire.get("name") or ""),
         timeout=_seconds(wire.get("timeout")),
         deadline_in=_seconds(wire.get("deadline_in")),
+        run_as=str(wire.get("run_as") or ""),
+        on_interrupt=str(wire.get("on_interrupt") or "fail"),
     )
 
 

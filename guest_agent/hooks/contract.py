@@ -5,20 +5,22 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
-from guest_agent.task import Task
+from guest_agent.task import Output, Task
 
 OUTPUTS_FOLDER = "outputs"
 OUTPUTS_STEM = "o"
 INPUTS_FILE = "inputs.json"
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where one attempt runs: its own directory, 0700, removed after the report."""
+    """Where one attempt runs: its own directory, 0700, removed after the report. ``search_path`` is the hook's PATH."""
 
     path: str
+    search_path: str = PATH
 
     def file(self, name: str) -> str:
         """The path of a file in it."""
@@ -32,38 +34,50 @@ class Place:
 
 @dataclass(frozen=True)
 class NewFile:
-    """A file that must be there before the command starts."""
+    """A file that must be there before the command starts: in the run directory, or else put into ``directory``.
+
+    A directory that is not there is made (0700); what had the name there before is replaced.
+    """
 
     name: str
     text: str = field(repr=False)
     mode: int = 0o600
+    directory: str = ""
 
 
 @dataclass(frozen=True)
 class Command:
     """What the runner starts. ``argv[0]`` is an absolute path; no input may stand in ``argv``.
 
-    ``stdin`` names one of ``files``. With ``shell_fallback`` a program the kernel cannot execute (no ``#!`` line) is
-    run by /bin/sh. ``notes`` are told with the outcome, whatever it is.
+    ``hook`` names the hook whose verdict counts. ``stdin`` names one of ``files``. With ``shell_fallback`` a program
+    the kernel cannot execute (no ``#!`` line) is run by /bin/sh. With ``answers`` the standard output is the hook's
+    answer, kept whole for the verdict, and no text to be shown as it comes. ``notes`` are told with the outcome.
     """
 
+    hook: str
     argv: tuple[str, ...]
     env: dict[str, str] = field(repr=False)
     files: tuple[NewFile, ...] = field(repr=False)
     stdin: str = INPUTS_FILE
     cwd: str = "/"
     shell_fallback: bool = False
+    answers: bool = False
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Exit:
-    """How a command ended by itself. ``code`` is the exit status, or 128 + the signal that killed it."""
+    """How a command ended by itself. ``code`` is the exit status, or 128 + the signal that killed it.
+
+    ``answer`` is the whole standard output of a command that answers, None when it was longer than anybody reads.
+    """
 
     code: int
     stdout: str = field(repr=False)
     stderr: str = field(repr=False)
-    outputs: dict[str, str] = field(repr=False)
+    outputs: dict[str, Any] = field(repr=False)
+    declared: tuple[Output, ...] = ()
+    answer: bytes | None = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True)
@@ -74,14 +88,14 @@ class Verdict:
     code: int | None
     stdout: str = field(repr=False)
     stderr: str = field(repr=False)
-    outputs: dict[str, str] = field(repr=False)
+    outputs: dict[str, Any] = field(repr=False)
     reason: str = ""
 
 
 class Hook(Protocol):
-    """What runs the tasks of one group."""
+    """What runs the tasks of one group, or of several. ``name`` is how a shim finds it again for the verdict."""
 
-    group: str
+    name: str
 
     def prepare(self, task: Task, place: Place) -> Command:
         """The command for the task; HookError (a failed task) when it cannot be run here."""

@@ -8,12 +8,13 @@ import json
 import os
 import pwd
 import re
+import shutil
 from typing import Any
 
+from guest_agent.errors import HookError
 from guest_agent.hooks.contract import INPUTS_FILE, NewFile, Place
 from guest_agent.task import Input, Task
-
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+from guest_agent.user import find_user
 
 STEERING = (
     *("PATH", "IFS", "ENV", "BASH_ENV", "BASH_FUNC*", "HOME", "SHELL", "HW_*"),
@@ -31,7 +32,7 @@ def build_environment(task: Task, place: Place) -> tuple[dict[str, str], tuple[s
     Each input that is not hidden stands under its own name and under ``HW_INPUT_<name>``; a name that would steer the
     hook itself only under the latter, a name that is no variable name under neither. All are in ``inputs.json``.
     """
-    env: dict[str, str] = {"LANG": "C.UTF-8"}
+    env: dict[str, str] = {}
     too_large: list[str] = []
     room = ALL_LIMIT
     for item in task.inputs:
@@ -45,7 +46,7 @@ def build_environment(task: Task, place: Place) -> tuple[dict[str, str], tuple[s
             continue
         room -= sum(sizes)
         env.update(entries)
-    env.update(_base(task, place))
+    env.update(base_environment(task, place))
     if not too_large:
         return env, ()
     return env, (f"inputs too large for the environment, only in $HW_INPUTS_FILE: {', '.join(too_large)}",)
@@ -54,6 +55,14 @@ def build_environment(task: Task, place: Place) -> tuple[dict[str, str], tuple[s
 def inputs_file(task: Task) -> NewFile:
     """All inputs, hidden ones too, as one JSON object; it is also the hook's standard input."""
     return NewFile(INPUTS_FILE, json.dumps({item.name: item.value for item in task.inputs}))
+
+
+def find_program(name: str, place: Place) -> str:
+    """The path of a program that the hook needs; HookError, which fails the task, when this machine has it not."""
+    found = shutil.which(name, path=place.search_path)
+    if found is None:
+        raise HookError(f"{name} is not on this machine (looked in {place.search_path}); install it and run again", 127)
+    return os.path.abspath(found)
 
 
 def is_refused(name: str) -> bool:
@@ -84,14 +93,18 @@ def _names(name: str) -> list[str]:
     return [*own, f"HW_INPUT_{name}"]
 
 
-def _base(task: Task, place: Place) -> dict[str, str]:
+def base_environment(task: Task, place: Place) -> dict[str, str]:
+    """What every hook has: nothing of the agent's own environment, no input."""
+    user = find_user(task.run_as).environment() if task.run_as else {"HOME": _home()}
     return {
-        "PATH": PATH,
-        "HOME": _home(),
+        "LANG": "C.UTF-8",
+        "PATH": place.search_path,
+        **user,
         "HW_TASK_ID": task.attempt.task_id,
         "HW_TASK_NAME": task.name,
         "HW_WORKFLOW_ID": task.workflow_id,
         "HW_ACTION": task.action,
+        "HW_BOOT": "0",
         "HW_ATTEMPT": str(task.attempt.attempt),
         "HW_SERVER": task.server,
         "HW_RUN": task.attempt.run_name,

@@ -20,7 +20,7 @@ from guest_agent.task import Task
 class ScriptHook:
     """Runs the config as a program."""
 
-    group = "script"
+    name = "script"
 
     def prepare(self, task: Task, place: Place) -> Command:
         """The config as an executable file."""
@@ -29,6 +29,7 @@ class ScriptHook:
             raise HookError(f"a config of group script must be text, this one is a {type(text).__name__}")
         env, notes = build_environment(task, place)
         return Command(
+            hook=self.name,
             argv=(place.file("config"),),
             env=env,
             files=(NewFile("config", text, 0o700), inputs_file(task)),

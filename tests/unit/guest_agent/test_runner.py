@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from guest_agent.hooks import get_hook
+from guest_agent.hooks import BUILT_IN
 from guest_agent.processes import having_in_environment
 from guest_agent.records import read_record
 from guest_agent.runner import Runner, Running
@@ -50,7 +50,7 @@ def start(runner: Runner) -> Iterator[Start]:
     def begin(wire: Wire) -> Running:
         task = read_task(wire)
         attempts.append(task.attempt)
-        command = get_hook(task.group).prepare(task, runner.place(task.attempt))
+        command = BUILT_IN[task.group].prepare(task, runner.place(task.attempt))
         runner.lay_out(task, command, {"boot_id": "b"})
         return runner.start(task.attempt)
 
@@ -238,13 +238,13 @@ def test_g10_a_hook_survives_the_kill_of_the_agent_and_is_found_again(
         "import json, sys, time\n"
         "from guest_agent.zygote import fork_zygote\n"
         "zygote = fork_zygote()\n"
-        "from guest_agent.hooks import get_hook\n"
+        "from guest_agent.hooks import BUILT_IN\n"
         "from guest_agent.runner import Runner\n"
         "from guest_agent.state_dir import StateDir\n"
         "from guest_agent.task import read_task\n"
         "task = read_task(json.loads(sys.argv[2]))\n"
         "runner = Runner(StateDir(sys.argv[1]), zygote)\n"
-        "runner.lay_out(task, get_hook('script').prepare(task, runner.place(task.attempt)), {})\n"
+        "runner.lay_out(task, BUILT_IN['script'].prepare(task, runner.place(task.attempt)), {})\n"
         "runner.start(task.attempt).wait()\n"
     )
     agent = subprocess.Popen([sys.executable, "-c", code, state.path, json.dumps(wire)])

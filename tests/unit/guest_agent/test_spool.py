@@ -64,7 +64,7 @@ def test_the_next_claim_id_is_on_the_disk_before_it_is_used(state: StateDir) -> 
         assert _spool(state).next_claim_id == spool.next_claim_id
         spool.ack(attempt)
         assert _spool(state).next_claim_id == spool.next_claim_id
-    assert state.spool.names() == ["last"]
+    assert state.spool.names() == ["last", "past"]
 
 
 def test_each_stage_is_found_again(state: StateDir) -> None:
@@ -140,7 +140,7 @@ def test_leftovers_of_a_write_and_strange_files_do_not_disturb(state: StateDir) 
     Path(state.spool.path, ".tmp.1.x").write_text("half")
     Path(state.spool.path, "strange").write_text("?")
     assert _spool(state).entries() == []
-    assert state.spool.names() == ["damaged", "last"]
+    assert state.spool.names() == ["damaged", "last", "past"]
 
 
 def _damage(path: Path, damage: str) -> None:

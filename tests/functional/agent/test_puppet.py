@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The real agent with the real puppet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.functional.agent.conftest import Add, Boot
+from tests.functional.agent.machine import Machine
+
+Task = dict[str, Any]
+Finished = Callable[..., Task]
+
+
+def test_a_manifest_that_changes_something_succeeds_with_facts_and_outputs(
+    machine: Machine, add: Add, finished: Finished
+) -> None:
+    manifest = 'file { "${heat_outputs_path}.said": ensure => file, content => "${who} ${count}" }\n'
+    values = {"who": "you", "count": 2}
+    inputs = [{"name": "count", "type": "Number"}]
+    task = finished(add(manifest, group="puppet", inputs=inputs, input_values=values, outputs=[{"name": "said"}]))
+    assert task["state"] == "succeeded", task["deploy_stdout"] + task["deploy_stderr"]
+    assert task["deploy_status_code"] == 0
+    assert task["outputs"] == {"said": "you 2"}
+
+
+def test_hiera_holds_every_input_with_its_type(machine: Machine, add: Add, finished: Finished) -> None:
+    manifest = "file { \"${heat_outputs_path}.said\": content => \"${lookup('m')['a'] + 1} ${lookup('password')}\" }\n"
+    task = finished(
+        add(
+            manifest,
+            group="puppet",
+            options={"use_hiera": True},
+            inputs=[{"name": "m", "type": "Json"}],
+            input_values={"m": {"a": 1}, "password": "p"},
+            hidden_inputs=["password"],
+            outputs=[{"name": "said"}],
+        )
+    )
+    assert task["state"] == "succeeded", task["deploy_stdout"] + task["deploy_stderr"]
+    assert task["outputs"] == {"said": "2 p"}
+
+
+def test_a_manifest_that_fails_is_a_failed_task(machine: Machine, add: Add, finished: Finished) -> None:
+    task = finished(add('exec { "/bin/false": }\n', group="puppet"))
+    assert (task["state"], task["deploy_status_code"]) == ("failed", 4)
+    assert "puppet apply ended with exit status 4" in task["status_reason"]
+
+
+def test_without_puppet_the_task_fails_and_says_so(boot: Boot, add: Add, finished: Finished, tmp_path: Path) -> None:
+    boot(hook_path=str(tmp_path))
+    task = finished(add("notice(1)\n", group="puppet"))
+    assert (task["state"], task["deploy_status_code"]) == ("failed", 127)
+    assert "puppet is not on this machine" in task["status_reason"]
