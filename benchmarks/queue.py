@@ -105,7 +105,7 @@ async def chain(port: int, length: int = 100) -> list[float]:
     ]
     await boss.add(await boss.workflow(), tasks)
     task = await agent.claim(5)
-    edges = []
+    edges: list[float] = []
     while task is not None:
         started = now()
         task = await agent.report(task, next_wait=1 if len(edges) < length - 1 else 0)

@@ -2,13 +2,17 @@
 """SQLite: the database file of one server, made once by that server's own migrations."""
 
 import contextlib
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Integer, MetaData, Table, event
+from sqlalchemy import Connection, Engine, event
 
+# A numbered table as SQLAlchemy spells it.
+_NUMBERED = re.compile(r"\bid INTEGER NOT NULL,")
+_KEY = ", \n\tPRIMARY KEY (id)"
 HARMLESS = ("SELECT", "PRAGMA", "BEGIN")
 
 
@@ -60,16 +64,18 @@ def _rising_ids() -> Iterator[None]:
     properties that got the number in between.
     """
 
-    def never_again(table: Table, _metadata: MetaData) -> None:
-        keys = list(table.primary_key.columns)
-        if len(keys) == 1 and isinstance(keys[0].type, Integer) and not keys[0].foreign_keys:
-            table.dialect_options["sqlite"]["autoincrement"] = True
+    def never_again(
+        _connection: Connection, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool
+    ) -> tuple[str, Any]:
+        if statement.lstrip().startswith("CREATE TABLE") and _NUMBERED.search(statement) and _KEY in statement:
+            statement = _NUMBERED.sub("id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,", statement).replace(_KEY, "")
+        return statement, parameters
 
-    event.listen(Table, "after_parent_attach", never_again)
+    event.listen(Engine, "before_cursor_execute", never_again, retval=True)
     try:
         yield
     finally:
-        event.remove(Table, "after_parent_attach", never_again)
+        event.remove(Engine, "before_cursor_execute", never_again)
 
 
 def mark_complete(file: Path) -> None:

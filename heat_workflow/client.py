@@ -34,11 +34,10 @@ _FAMILIES: Mapping[int, type[errors.HeatWorkflowError]] = {
     409: errors.Conflict,
     410: errors.Gone,
     413: errors.TooLarge,
+    415: errors.UnsupportedMedia,
     422: errors.Invalid,
     429: errors.TooMany,
-    502: errors.Unavailable,
     503: errors.Unavailable,
-    504: errors.Unavailable,
 }
 
 
@@ -295,13 +294,16 @@ def _path(*parts: str) -> str:
 
 
 def _error(method: str, path: str, response: Any) -> errors.HeatWorkflowError:
-    """The answer as the family it stands for, with the API's own words where it sent any."""
-    family = _FAMILIES.get(response.status_code, errors.HeatWorkflowError)
-    detail, code = f"{method} {path}: HTTP {response.status_code} {response.reason}", None
+    """The answer as the family it stands for, with the API's own words.
+
+    What is not the API's own answer comes from a proxy, or from an API that is going down: it may be asked again.
+    """
+    status = response.status_code
     try:
         first = response.json()["errors"][0]
-        detail, code = first["detail"], first.get("code")
+        family, detail, code = _FAMILIES.get(status, errors.HeatWorkflowError), first["detail"], first.get("code")
     except (ValueError, LookupError, TypeError):
-        pass  # not the API's own answer but a proxy's: the status line is all there is
+        family = errors.Unavailable if status >= 500 else _FAMILIES.get(status, errors.HeatWorkflowError)
+        detail, code = f"{method} {path}: HTTP {status} {response.reason}", None
     retry_after = response.headers.get("Retry-After", "")
     return family(detail, code=code, retry_after=float(retry_after) if retry_after.isdigit() else None)

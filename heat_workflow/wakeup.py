@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Wake-ups: how a waiting request hears of news. Hints only; the store is the truth.
 
-All of it runs in the event loop's thread. A waiter looks again by itself every ``RECHECK`` seconds, so a lost hint
+All of it runs in the event loop's thread. A waiter looks again by itself every ``recheck`` seconds, so a lost hint
 costs time and nothing else (G2).
 """
 
@@ -18,8 +18,9 @@ RECHECK = 25.0  # seconds between looks without a hint: below G2's 30 s, two loo
 class News:
     """One waiter's bell."""
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    def __init__(self, now: Callable[[], float], recheck: float) -> None:
         self.now = now
+        self._recheck = recheck
         self.closed = False
         self._bell = asyncio.Event()
 
@@ -28,7 +29,7 @@ class News:
 
     async def wait(self, seconds: float) -> None:
         """Return at news, after ``seconds``, or when it is time to look without news."""
-        pause = min(seconds, RECHECK * random.uniform(0.8, 1.0))
+        pause = min(seconds, self._recheck * random.uniform(0.8, 1.0))
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._bell.wait(), pause)
         self._bell.clear()
@@ -37,13 +38,14 @@ class News:
 class Wakeups:
     """Who waits for which key in this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, recheck: float = RECHECK) -> None:
+        self._recheck = recheck
         self._waiting: dict[str, set[News]] = {}
 
     @contextlib.contextmanager
     def watch(self, keys: Iterable[str]) -> Iterator[News]:
         """A bell that rings at every key published meanwhile."""
-        news = News(asyncio.get_running_loop().time)
+        news = News(asyncio.get_running_loop().time, self._recheck)
         keys = list(keys)
         for key in keys:
             self._waiting.setdefault(key, set()).add(news)

@@ -74,15 +74,16 @@ async def quarantine_agent(call: Call) -> Answer:
 
 
 async def list_agent_events(call: Call) -> Answer:
+    """Numbered from 1 for each agent: the store's own numbers would tell how much happens in other projects."""
     query: queries.AgentEventsQuery = call.query
 
     def read(tx: Tx) -> list[dict[str, Any]]:
         agent = agents.find_any_state(tx, call.project_id, call.path["agent_id"])
-        return tx.list_agent_events(agent.id, query.after, query.limit)
+        return tx.list_agent_events(agent.id, 0, query.after + query.limit)[query.after :]
 
     found = await call.queue.read(read)
-    shown = [{**event, "at": views.time(event["at"])} for event in found]
-    return Answer(200, {"events": shown, "last": found[-1]["id"] if found else query.after})
+    shown = [views.agent_event(seq, event) for seq, event in enumerate(found, query.after + 1)]
+    return Answer(200, {"events": shown, "last": query.after + len(shown)})
 
 
 def _drain(draining: bool) -> Callable[[Call], Any]:

@@ -229,7 +229,7 @@ class Registration(Agent):
 class AgentEvent(Shown):
     """Something about an agent's identity that its owner may have to know."""
 
-    id: int
+    seq: int
     at: Moment
     type: str
     body: Values

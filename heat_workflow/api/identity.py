@@ -18,6 +18,8 @@ from starlette.requests import Request
 from heat_workflow import errors
 from heat_workflow.taskqueue import credentials
 
+SERVICE_TYPE = "guest-tasks"  # ours in keystone's catalog
+
 
 @dataclasses.dataclass(frozen=True)
 class Operator:
@@ -34,8 +36,9 @@ class Operator:
 class OperatorIdentity(Protocol):
     """How an ``X-Auth-Token`` becomes an Operator."""
 
-    async def operator(self, token: str | None) -> Operator:
-        """Raises Unauthenticated, or Unavailable while keystone is out of reach."""
+    async def operator(self, token: str | None, method: str, path: str) -> Operator:
+        """Raises Unauthenticated, or Unavailable while keystone is out of reach. Method and path are what the token
+        is to be good for: an application credential may be held to some of them."""
 
 
 def _identity_of(request: webob.Request) -> webob.Response:
@@ -48,15 +51,17 @@ class Keystone:
     """Operators by keystonemiddleware: its validation, its cache, its revocation."""
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
-        self._middleware = auth_token.AuthProtocol(webob.dec.wsgify(_identity_of), {"oslo_config_config": conf})
+        settings = {"oslo_config_config": conf, "service_type": SERVICE_TYPE}
+        self._middleware = auth_token.AuthProtocol(webob.dec.wsgify(_identity_of), settings)
 
-    async def operator(self, token: str | None) -> Operator:
+    async def operator(self, token: str | None, method: str, path: str) -> Operator:
         if not token:
             raise refused()
-        return await asyncio.to_thread(self._validate, token)
+        return await asyncio.to_thread(self._validate, token, method, path)
 
-    def _validate(self, token: str) -> Operator:
-        request = webob.Request.blank("/", headers={"X-Auth-Token": token})
+    def _validate(self, token: str, method: str, path: str) -> Operator:
+        environ = {"PATH_INFO": path.encode().decode("latin-1")}  # as WSGI has it
+        request = webob.Request.blank("/", environ, method=method, headers={"X-Auth-Token": token})
         response = request.get_response(self._middleware)
         if response.status_code >= 500:
             raise errors.Unavailable("keystone is out of reach; repeat the request", retry_after=2)
@@ -71,7 +76,7 @@ class Keystone:
 class NoAuth:
     """For trying things out on loopback: ``X-Auth-Token: user:project[:role,role]`` is believed as it stands."""
 
-    async def operator(self, token: str | None) -> Operator:
+    async def operator(self, token: str | None, method: str, path: str) -> Operator:
         user, _, rest = (token or "").partition(":")
         project, _, roles = rest.partition(":")
         if not user or not project:

@@ -26,8 +26,8 @@ class Rate:
     burst: int
 
 
-EMPTY_CLAIMS = Rate(1.0, 10)  # by agent: claims that came back with nothing without having waited
-HEARTBEATS = Rate(0.5, 10)  # by agent and task
+EMPTY_CLAIMS = Rate(1.0, 20)  # by agent: claims that came back with nothing without having waited
+HEARTBEATS = Rate(0.5, 20)  # by agent and task
 LOG_CHUNKS = Rate(2.0, 20)  # by agent and task
 SESSIONS = Rate(5.0, 50)  # by agent: hello and rotation, generous to an agent that is restarted in a loop
 REFUSALS = Rate(2.0, 100)  # by agent: an honest one meets a few after a restore, a guesser nothing else

@@ -63,8 +63,8 @@ class Metrics:
         for state in model.UNFINISHED:
             self._tasks.labels(state.value).set(tasks.get(state.value, 0))
         self._agents.clear()
-        for (state, version), count in _known_versions(agents).items():
-            self._agents.labels(state, version).set(count)
+        for labels, count in _known_versions(agents).items():
+            self._agents.labels(*labels).set(count)
         self._age.set(oldest_ready_age)
         for state in model.FINISHED:
             seen = self._finished.get(state.value, 0)

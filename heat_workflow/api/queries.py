@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field
@@ -12,6 +12,15 @@ from heat_workflow.api.schemas import Uuid
 from heat_workflow.model import AgentState, TaskState, WorkflowState
 
 Word = Annotated[str, Field(max_length=400)]
+
+
+def _iso(text: Any) -> Any:
+    if isinstance(text, str) and "T" not in text:
+        raise ValueError("write a moment as 2026-01-31T12:00:00Z")
+    return text
+
+
+Moment = Annotated[pydantic.AwareDatetime, pydantic.BeforeValidator(_iso)]
 
 
 class Query(pydantic.BaseModel):
@@ -39,7 +48,7 @@ class AgentsQuery(Page):
     state: AgentState | None = None
     server: Word | None = None
     version: Word | None = None
-    seen_before: pydantic.AwareDatetime | None = None
+    seen_before: Moment | None = None
     all_projects: bool = False
 
 
@@ -65,5 +74,5 @@ class LogQuery(Query):
 
 
 class AgentEventsQuery(Query):
-    after: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    after: Annotated[int, Field(ge=0, lt=2**31)] = 0
     limit: Annotated[int, Field(ge=1, le=1000)] = 1000

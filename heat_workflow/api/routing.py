@@ -209,7 +209,8 @@ async def _authenticated(route: Route, services: Services, request: Request) -> 
         token = bearer(request.headers.get("authorization"), credentials.CREDENTIAL)
         rotating = route.caller == "agent-rotating"
         return {"token": token, "agent": await proven_agent(services.queue, token, rotating=rotating)}
-    operator = await services.identity.operator(request.headers.get("x-auth-token"))
+    said = request.headers.get("x-auth-token")
+    operator = await services.identity.operator(said, request.method, request.scope["path"])
     services.policy.check(route.caller, operator.project_id, operator.credentials())
     return {"operator": operator}
 
@@ -233,19 +234,19 @@ async def _json_body(request: Request) -> Any:
     media = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if media != "application/json" or request.headers.get("content-encoding"):
         raise errors.UnsupportedMedia("the body must be application/json without content-encoding")
-    return strict_json.loads(await _bytes(request))
+    return strict_json.loads(await read_body(request))
 
 
-async def _bytes(request: Request) -> bytes:
-    """The body, counted while it arrives."""
+async def read_body(request: Request, seconds: float = BODY_SECONDS) -> bytes:
+    """The body, counted while it arrives. TooLarge past the limit, Malformed if it takes longer than ``seconds``."""
     length = request.headers.get("content-length", "0")
     if length.isdigit() and int(length) > BODY_MOST:
         raise too_large()
     try:
-        async with asyncio.timeout(BODY_SECONDS):
+        async with asyncio.timeout(seconds):
             return await _counted(request)
     except TimeoutError:
-        raise errors.Malformed(f"the body did not arrive within {BODY_SECONDS:g} s", code="body-timeout") from None
+        raise errors.Malformed(f"the body did not arrive within {seconds:g} s", code="body-timeout") from None
 
 
 async def _counted(request: Request) -> bytes:
@@ -262,7 +263,7 @@ def too_large() -> errors.TooLarge:
 
 
 async def _refuse_body(request: Request) -> None:
-    if await _bytes(request):
+    if await read_body(request):
         raise errors.Malformed("this request takes no body")
 
 

@@ -194,14 +194,14 @@ class TaskPut(TaskIn):
 
 
 class TaskPatch(Strict):
-    """What may be changed of a task that nobody has claimed."""
+    """What may be changed of a task that nobody has claimed; what is left out stays."""
 
-    input_values: Annotated[dict[ValueName, Any], Field(max_length=256)] | None = None
-    priority: Annotated[int, Field(ge=-1000, le=1000)] | None = None
+    input_values: Annotated[dict[ValueName, Any], Field(max_length=256)] = {}
+    priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
     timeout: Seconds | None = None
     pickup_timeout: Seconds | None = None
     deadline: Seconds | None = None
-    retry_delay: Annotated[float, Field(ge=0, le=86400)] | None = None
+    retry_delay: Annotated[float, Field(ge=0, le=86400)] = 0
 
 
 class TasksIn(Strict):

@@ -150,3 +150,7 @@ def event(shown: Event) -> dict[str, Any]:
         "task_id": shown.task_id,
         "body": dict(shown.body),
     }
+
+
+def agent_event(seq: int, shown: Mapping[str, Any]) -> dict[str, Any]:
+    return {"seq": seq, "at": time(shown["at"]), "type": shown["type"], "body": shown["body"]}

@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
@@ -20,9 +21,11 @@ from oslo_log import log
 from heat_workflow import conf as options
 from heat_workflow import errors
 from heat_workflow.store import Store, schema
+from heat_workflow.store.keyring import KeyRing
 from heat_workflow.store.opening import open_store
 from heat_workflow.taskqueue import agents, upkeep
 
+_PAGE = 200  # hidden values in one transaction
 T = TypeVar("T")
 Run = Callable[[cfg.ConfigOpts, argparse.Namespace], None]
 
@@ -67,17 +70,23 @@ def purge(conf: cfg.ConfigOpts, args: argparse.Namespace) -> None:
         found = _on_store(conf, lambda store: store.read(lambda tx: upkeep.count_purgeable(tx, days, tombstone_days)))
         print(f"would remove {found.workflows} workflows and {found.tombstones} revoked agents")
         return
-    gone = _on_store(conf, lambda store: _purge(store, days, tombstone_days))
-    print(f"removed {gone.workflows} workflows and {gone.tombstones} revoked agents")
+    gone, definitions = _on_store(conf, lambda store: _purge(store, days, tombstone_days))
+    print(
+        f"removed {gone.workflows} workflows and {gone.tombstones} revoked agents, "
+        f"and {definitions} definitions that no task has any more"
+    )
 
 
-async def _purge(store: Store, days: float, tombstone_days: float) -> upkeep.Purged:
-    workflows = tombstones = 0
+async def _purge(store: Store, days: float, tombstone_days: float) -> tuple[upkeep.Purged, int]:
+    workflows = tombstones = definitions = 0
     while True:
         gone = await store.write(lambda tx: upkeep.purge(tx, days, tombstone_days))
         workflows, tombstones = workflows + gone.workflows, tombstones + gone.tombstones
         if not gone.workflows and not gone.tombstones:
-            return upkeep.Purged(workflows, tombstones)
+            break
+    while unused := await store.write(upkeep.purge_definitions):
+        definitions += unused
+    return upkeep.Purged(workflows, tombstones), definitions
 
 
 def _purge_arguments(parser: argparse.ArgumentParser) -> None:
@@ -132,10 +141,55 @@ async def _revoke_all(store: Store) -> int:
     return sum(ended)
 
 
+def key_add(conf: cfg.ConfigOpts, _args: argparse.Namespace) -> None:
+    """Every API process has to read the new ring before values sealed with it can be read everywhere."""
+    path = _key_file(conf)
+    ring = (KeyRing.load(path) if os.path.exists(path) else KeyRing()).with_new_key()
+    ring.save(path)
+    print(
+        f"key {ring.primary} seals from now on; {len(ring.keys)} keys in {path}. Copy the file to every API host, "
+        "restart the API processes, then run: heat-workflow-manage key rotate"
+    )
+
+
+def key_rotate(conf: cfg.ConfigOpts, _args: argparse.Namespace) -> None:
+    print(f"{_on_store(conf, _reseal)} hidden values are sealed with key {KeyRing.load(_key_file(conf)).primary}")
+
+
+def key_check(conf: cfg.ConfigOpts, _args: argparse.Namespace) -> None:
+    ring = KeyRing.load(_key_file(conf))
+    count = _on_store(conf, _check_sealed)
+    print(f"{count} hidden values can be read; {len(ring.keys)} keys, key {ring.primary} seals")
+
+
+async def _reseal(store: Store) -> int:
+    total: int = 0
+    marker: tuple[str, str, str] | None = None
+    while True:
+        count, marker = await store.write(lambda tx, m=marker: tx.reseal(m, _PAGE))  # type: ignore[misc]
+        total += count
+        if marker is None:
+            return total
+
+
+async def _check_sealed(store: Store) -> int:
+    count: int = await store.read(lambda tx: tx.count_readable_secrets())
+    return count
+
+
+def _key_file(conf: cfg.ConfigOpts) -> str:
+    if not conf.secrets.key_file:
+        raise errors.Invalid("[secrets] key_file is not set in heat-workflow.conf")
+    return str(conf.secrets.key_file)
+
+
 COMMANDS: Sequence[Command] = [
     Command("db", "sync", sync, "bring the database to this release's schema", _sync_arguments),
     Command("db", "version", version, "show the schema's revision"),
     Command("db", "purge", purge, "remove ended workflows and revoked agents that are old enough", _purge_arguments),
+    Command("key", "add", key_add, "make a new key that seals hidden values from now on"),
+    Command("key", "rotate", key_rotate, "seal all hidden values anew with the newest key"),
+    Command("key", "check", key_check, "make sure that every hidden value can be read"),
     Command("agent", "rejoin", rejoin, "give agents new join tokens; their old secrets are void", _rejoin_arguments),
     Command("session", "revoke-all", revoke_all, "void every agent's secret, as after a restored backup"),
 ]

@@ -15,13 +15,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from heat_workflow.api import guard
 from heat_workflow.api.problems import TITLES, error_response
 
-HEAD_SECONDS = 30.0  # from the first byte, or the start of the connection, to the end of the headers
-LINGER_SECONDS = 5.0  # for the rest of a body that was answered already, so that the peer can read the answer
 _HEAD_MOST = guard.URL_MOST + guard.HEADERS_MOST
 
 
 class BoundedProtocol(HttpToolsProtocol):
     """One connection."""
+
+    head_seconds = 30.0  # from the first byte, or the start of the connection, to the end of the headers
+    linger_seconds = 5.0  # for the rest of a body that was answered already, so that the peer can read the answer
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -32,7 +33,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._close_in(HEAD_SECONDS)
+        self._close_in(self.head_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_deadline()
@@ -53,7 +54,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._in_message = True
         self._head_bytes = 0
-        self._close_in(HEAD_SECONDS)
+        self._close_in(self.head_seconds)
 
     def on_headers_complete(self) -> None:
         self._head_bytes = None
@@ -68,7 +69,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if self._in_message and not self.transport.is_closing():
-            self._close_in(LINGER_SECONDS)
+            self._close_in(self.linger_seconds)
 
     def send_400_response(self, msg: str) -> None:
         """Called for what the parser refuses."""

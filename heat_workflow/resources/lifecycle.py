@@ -128,10 +128,8 @@ class TaskLifecycle(resource.Resource):  # type: ignore[misc]
 
     def _deleted(self) -> Waiting | None:
         """End what runs; then the DELETE task, if there is to be one."""
-        runs = find_runs(self)
-        if runs is None:
-            return None
         work = self._work(self.DELETE)
+        runs = find_runs(self) or Runs(work.workflow_id if work else "")
         latest = runs.latest
         seen = self._seen(runs, latest)
         if work and latest and latest.action == self.DELETE and seen and seen["state"] in REUSABLE:
@@ -231,12 +229,12 @@ class TaskLifecycle(resource.Resource):  # type: ignore[misc]
             task = self._get(waiting.runs.workflow_id, waiting.run, wait=POLL)
         except errors.HeatWorkflowError as failure:
             return self._later(failure)
-        if task["state"] in UNFINISHED:
-            self._obey_stack(waiting.runs.workflow_id, waiting.run)
-            return False
-        if task["state"] == "timed_out" and waiting.run.action == self.DELETE and not task["attempt"]:
+        if waiting.run.action == self.DELETE and _is_lost(task):
             skipped = f"task {task['name']} of action DELETE was skipped: {task['status_reason']}"
             self._add_event(self.action, self.status, skipped)
+        elif task["state"] in UNFINISHED:
+            self._obey_stack(waiting.runs.workflow_id, waiting.run)
+            return False
         elif task["state"] != "succeeded":
             raise exception.Error(self._failure(task))
         self._finished = task
@@ -281,6 +279,11 @@ class TaskLifecycle(resource.Resource):  # type: ignore[misc]
             raise failure
         LOG.info("resource %s of stack %s waits for the tasks API: %s", self.name, self.stack.id, failure)
         return False
+
+
+def _is_lost(task: Task) -> bool:
+    """Whether nobody is there to run the task: no agent took it, or the one that did is silent."""
+    return task["state"] == "stalled" or (task["state"] == "timed_out" and not task["attempt"])
 
 
 def _upper(words: Any) -> list[str]:

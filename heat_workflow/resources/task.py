@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from heat.common import exception
 from heat.engine import attributes, function, support, sync_point
+from heat.engine.resources.openstack.heat import software_config
 
 from heat_workflow.resources import definitions, origin, schema
 from heat_workflow.resources.lifecycle import UNFINISHED, TaskLifecycle
@@ -74,7 +75,7 @@ class TaskResource(TaskLifecycle):
         )
         if properties[schema.WORKFLOW] is None:
             body["workflow"] = {"id": workflow_id, "name": place.root_name}
-        if properties[schema.UNDO]:
+        if properties[schema.UNDO] and action != self.DELETE:
             body["undo"] = self._definition_of(properties[schema.UNDO])
         wanted = {key: passed_on.get(key) for key in (schema.SERVER, schema.CAPABILITIES, schema.RUN_AS)}
         digest = definitions.digest_of(source, values, wanted)
@@ -209,25 +210,34 @@ class TaskResource(TaskLifecycle):
         if given.get(schema.SERVER) is None and not given.get(schema.CAPABILITIES):
             message = f"task {self.name}: say where it runs: give 'server', or 'capabilities' that an agent must have"
             raise exception.StackValidationFailed(message=message)
-        group = self._known_group()
-        error = definitions.group_error(group) if group is not None else None
-        if error:
-            raise exception.StackValidationFailed(message=f"task {self.name}: {error}")
+        known = self._known_definition()
+        if known is not None:
+            self._validate_definition(known)
         return result
 
-    def _known_group(self) -> str | None:
-        """The config's group as far as it can be known now; a config id that names nothing is refused here."""
+    def _validate_definition(self, known: Definition) -> None:
+        error = definitions.group_error(known["group"])
+        declared = sorted(str(output["name"]) for output in known["outputs"])
+        for attribute in self.referenced_attrs(load_all=True):
+            name = attribute if isinstance(attribute, str) else attribute[0]
+            if name not in declared and name not in self.attributes:
+                error = f"there is no output {name}: its config declares {', '.join(declared) or 'none'}"
+        if error:
+            raise exception.StackValidationFailed(message=f"task {self.name}: {error}")
+
+    def _known_definition(self) -> Definition | None:
+        """The definition as far as it is known before anything is made; an id that names no config is refused here."""
         given = self.properties[schema.DEFINITION]
         if given:
-            return given.get("group") or definitions.UNGROUPED
-        raw = self.properties.data.get(schema.CONFIG)
-        for reference in function.dependencies(raw):
+            return definitions.as_definition(given)
+        for reference in function.dependencies(self.properties.data.get(schema.CONFIG)):
             config = self.stack.get(reference.name)
-            return None if config is None else config.properties.get("group")
+            known = isinstance(config, software_config.SoftwareConfig)
+            return definitions.of_resource(config) if known else None
         config_id = self.properties[schema.CONFIG]
         if not config_id or not self.stack.strict_validate:
             return None
         try:
-            return definitions.read_config(self, config_id)["group"]
+            return definitions.read_config(self, config_id)
         except definitions.UnknownConfig as unknown:
             raise exception.StackValidationFailed(message=str(unknown)) from unknown

@@ -76,6 +76,9 @@ class Tx(Protocol):
     def requirements_of(self, task_id: str) -> list[model.Task]: ...
     def dependants_of(self, task_id: str) -> list[model.Task]: ...
     def next_task_seq(self, workflow_id: str) -> int: ...
+    def delete_unused_definitions(self, limit: int) -> int:
+        """Remove definitions that no task has, also while others add tasks with them; how many went."""
+
     def get_definition(self, project_id: str, definition_id: str) -> dict[str, Any]: ...
     def find_ready(self, project_id: str, route: str, limit: int, offset: int) -> list[model.Task]:
         """Ready tasks of active workflows by priority then age; another claim may be about to take one of them."""
@@ -114,6 +117,14 @@ class Tx(Protocol):
         """The hidden values by name. Unavailable if one cannot be decrypted (its row is not this task's, S60)."""
 
     def erase(self, task: model.Task, kind: str) -> None: ...
+    def reseal(self, marker: tuple[str, str, str] | None, limit: int) -> tuple[int, tuple[str, str, str] | None]:
+        """Seal the next rows of hidden values anew with the primary key: how many, and where to go on (None: done).
+
+        Unavailable if one cannot be decrypted: its key is gone."""
+
+    def count_readable_secrets(self) -> int:
+        """How many hidden values there are, each decrypted once; Unavailable if one cannot be."""
+
     def keyed_digest(self, text: str) -> str:
         """A digest that is worth nothing without the store's key: hidden values cannot be guessed from it."""
 
@@ -181,12 +192,11 @@ Json = model.Json
 
 
 class Store(Protocol):
-    """Where the truth is kept.
+    """Where the truth is kept."""
 
-    ``finished`` counts, by finished state, the tasks that transactions of this process brought there.
-    """
-
-    finished: Mapping[str, int]
+    @property
+    def finished(self) -> Mapping[str, int]:
+        """By finished state, how many tasks the committed transactions of this process brought there."""
 
     async def write(self, fn: Callable[[Tx], T]) -> T: ...
     async def read(self, fn: Callable[[Tx], T]) -> T: ...

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import alembic.command
 import alembic.config
@@ -21,6 +22,7 @@ import sqlalchemy as sa
 
 from heat_workflow import errors
 from heat_workflow.store import sqlite
+from heat_workflow.store.claims import server_dialect
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 _NAME = re.compile(r"(\d{4})_(pre|post)")
@@ -38,7 +40,7 @@ def sync(url: str, phase: str | None = None, scripts: Path = MIGRATIONS) -> list
     ``phase`` is ``pre`` (while replicas of the release before run), ``post`` (when none is left) or None (both, with
     every replica stopped). Conflict where the steps of the phase cannot be taken now.
     """
-    with _connected(url) as connection, connection.begin():
+    with _connected(url, {"connect_timeout": 10}) as connection, connection.begin():  # a step may take its time
         lock = _LOCKS.get(connection.dialect.name)
         if lock is not None:
             connection.exec_driver_sql(lock)
@@ -126,9 +128,9 @@ def _config(scripts: Path, connection: sa.Connection) -> alembic.config.Config:
 
 
 @contextlib.contextmanager
-def _connected(url: str) -> Iterator[sa.Connection]:
-    """A connection; Unavailable if the database cannot be had."""
-    engine = _engine(url)
+def _connected(url: str, connect: Mapping[str, Any] | None = None) -> Iterator[sa.Connection]:
+    """A connection, with the patience of the store's own or as ``connect`` says; Unavailable if none can be had."""
+    engine = _engine(url, connect)
     try:
         with engine.connect() as connection:
             yield connection.execution_options(writes=True)
@@ -139,9 +141,11 @@ def _connected(url: str) -> Iterator[sa.Connection]:
         engine.dispose()
 
 
-def _engine(url: str) -> sa.Engine:
-    if sa.make_url(url).get_backend_name() != "sqlite":
-        return sa.create_engine(url, hide_parameters=True, connect_args={"connect_timeout": 10})
+def _engine(url: str, connect: Mapping[str, Any] | None) -> sa.Engine:
+    backend = sa.make_url(url).get_backend_name()
+    if backend != "sqlite":
+        connect_args = dict(server_dialect(backend).connect if connect is None else connect)
+        return sa.create_engine(url, hide_parameters=True, connect_args=connect_args)
     path = sa.make_url(url).database
     if path:
         Path(path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)

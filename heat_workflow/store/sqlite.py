@@ -23,6 +23,7 @@ import sqlalchemy as sa
 from oslo_log import log
 
 from heat_workflow import errors
+from heat_workflow.failpoints import failpoint
 from heat_workflow.store import Tx
 from heat_workflow.store.claims import Sqlite
 from heat_workflow.store.keyring import KeyRing
@@ -198,6 +199,8 @@ class SqliteStore:
             with translated(), connection.begin():
                 for write in group:
                     self._run_one(connection, write)
+                failpoint("commit.before")
+            failpoint("commit.after")
         except errors.Unavailable as exc:
             for write in group:
                 write.error = exc

@@ -19,6 +19,7 @@ from oslo_db.sqlalchemy import exc_filters
 from oslo_log import log
 
 from heat_workflow import errors
+from heat_workflow.failpoints import failpoint
 from heat_workflow.store import Tx
 from heat_workflow.store.claims import ServerDialect, server_dialect
 from heat_workflow.store.clock import DatabaseClock
@@ -127,6 +128,8 @@ class ServerStore:
             tx.flush_events()
             if tx.wakes:
                 self._notices.send(connection, sorted(tx.wakes), tx.now)
+            failpoint("commit.before")
+        failpoint("commit.after")
         if tx.wakes:
             self._wake_soon(tx.wakes)
         if tx.finished:

@@ -127,6 +127,26 @@ LIST_REQUIREMENTS = (
     .where(t.requirement.c.workflow_id == p("workflow_id"))
     .order_by(t.requirement.c.task_id, t.requirement.c.requires_id)
 )
+# A shared definition is held while a task with it is on its way in, so that nobody takes it for unused.
+HOLD_DEFINITION: sa.Select[Any] = (
+    sa.select(sa.literal_column("1"))
+    .select_from(t.definition)
+    .where(t.definition.c.project_id == p("project_id"), t.definition.c.id == p("id"))
+    .with_for_update(read=True, key_share=True)
+)
+UNUSED_DEFINITIONS = (
+    sa.select(t.definition.c.project_id, t.definition.c.id)
+    .where(
+        ~sa.exists().where(
+            t.task.c.project_id == t.definition.c.project_id, t.task.c.definition_id == t.definition.c.id
+        )
+    )
+    .limit(p("most", type_=sa.Integer))
+    .with_for_update(skip_locked=True)
+)
+DELETE_DEFINITION = sa.delete(t.definition).where(
+    t.definition.c.project_id == p("project_id"), t.definition.c.id == p("id")
+)
 GET_DEFINITION = sa.select(t.definition.c.body).where(
     t.definition.c.project_id == p("project_id"), t.definition.c.id == p("id")
 )
@@ -204,6 +224,11 @@ READ_SECRETS = sa.select(t.secret.c.name, t.secret.c.sealed).where(
     t.secret.c.task_id == p("task_id"), t.secret.c.kind == p("kind")
 )
 DROP_SECRETS = sa.delete(t.secret).where(t.secret.c.task_id == p("task_id"), t.secret.c.kind == p("kind"))
+SAVE_SECRET = (
+    sa.update(t.secret)
+    .where(t.secret.c.task_id == p("task"), t.secret.c.kind == p("sort"), t.secret.c.name == p("key"))
+    .values(_set(t.secret, "sealed"))
+)
 INSERT_SECRET = sa.insert(t.secret)
 HELD_TASKS = sa.select(t.task).where(t.task.c.agent_id == p("agent_id"), _literals(t.task.c.state, _HELD))
 

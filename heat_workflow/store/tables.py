@@ -26,6 +26,7 @@ _ROUTE = sa.String(400)
 
 # The unfinished states. An index of them alone stays small beside millions of finished tasks.
 LIVE = "state IN ('cancelling', 'leased', 'ready', 'stalled', 'waiting')"
+_KEYED = sa.text("concurrency_key IS NOT NULL")  # few tasks have one
 
 workflow = sa.Table(
     "workflow",
@@ -97,6 +98,7 @@ task = sa.Table(
     sa.Index("task_ready", "project_id", "route", "state", "rank", "ready_at"),
     sa.Index("task_due", "due_at"),
     sa.Index("task_live", "state", "ready_at", sqlite_where=sa.text(LIVE), postgresql_where=sa.text(LIVE)),
+    sa.Index("task_by_key", "project_id", "concurrency_key", "state", sqlite_where=_KEYED, postgresql_where=_KEYED),
     sa.Index("task_by_fanout", "workflow_id", "fanout", "batch"),
     sa.Index("task_by_undo", "undo_of"),
     sa.Index("task_by_agent", "agent_id", "state"),

@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from heat_workflow import model
+from heat_workflow.failpoints import failpoint
 from heat_workflow.store import rows, tables
 from heat_workflow.store import statements as st
 from heat_workflow.store.claims import Dialect
@@ -151,15 +152,30 @@ class SqlTx:
 
     def insert_tasks(self, tasks: Sequence[model.Task], definitions: Mapping[str, model.Json]) -> None:
         shared = {(task.project_id, task.definition_id) for task in tasks}
-        self._dialect.insert_missing(
-            self._connection,
-            tables.definition,
-            [{"project_id": p, "id": d, "body": rows.dump(definitions[d])} for p, d in sorted(shared)],
-        )
+        for project_id, definition_id in sorted(shared):
+            self._share_definition(project_id, definition_id, definitions[definition_id])
         if len(tasks) == 1:
             self._run(st.INSERT_TASK, **rows.task_row(tasks[0]))
         elif tasks:
             self._connection.execute(sa.insert(tables.task), [rows.task_row(task) for task in tasks])
+
+    def _share_definition(self, project_id: str, definition_id: str, body: model.Json) -> None:
+        """Have the definition there until this transaction ends, and from then on for the task that uses it."""
+        row = {"project_id": project_id, "id": definition_id, "body": rows.dump(body)}
+        while not self._insert_missing(tables.definition, row) and self._dialect.locks_rows:
+            if self._one(st.HOLD_DEFINITION, project_id=project_id, id=definition_id) is not None:
+                return
+
+    def delete_unused_definitions(self, limit: int) -> int:
+        unused = {(project_id, id_) for project_id, id_ in self._run(st.UNUSED_DEFINITIONS, most=limit)}
+        c = tables.task.c
+        for chunk in _chunks(sorted(id_ for _, id_ in unused)):
+            # Again, now that they are locked: a task may have come in between looking and locking.
+            query = sa.select(c.project_id, c.definition_id).where(c.definition_id.in_(chunk)).distinct()
+            unused -= {(project_id, id_) for project_id, id_ in self._connection.execute(query)}
+        for project_id, id_ in sorted(unused):
+            self._run(st.DELETE_DEFINITION, project_id=project_id, id=id_)
+        return len(unused)
 
     def save_task(self, before: model.Task, after: model.Task) -> bool:
         if after.state is model.TaskState.LEASED and before.state is model.TaskState.READY and not self._free(before):
@@ -268,6 +284,35 @@ class SqlTx:
 
     def erase(self, task: model.Task, kind: str) -> None:
         self._run(st.DROP_SECRETS, task_id=task.id, kind=kind)
+
+    def reseal(self, marker: tuple[str, str, str] | None, limit: int) -> tuple[int, tuple[str, str, str] | None]:
+        c = tables.secret.c
+        query = sa.select(tables.task.c.project_id, c.task_id, c.kind, c.name, c.sealed).where(
+            tables.task.c.id == c.task_id
+        )
+        if marker is not None:
+            query = query.where(
+                sa.tuple_(c.task_id, c.kind, c.name) > sa.tuple_(*(sa.literal(part) for part in marker))
+            )
+        found = self._connection.execute(query.order_by(c.task_id, c.kind, c.name).limit(limit)).fetchall()
+        last = None
+        for project_id, task_id, kind, name, sealed in found:
+            row = f"{project_id}|{task_id}|{kind}|{name}"
+            fresh = self._keys.seal(row, self._keys.unseal(row, sealed))
+            self._run(st.SAVE_SECRET, task=task_id, sort=kind, key=name, new_sealed=fresh)
+            last = (task_id, kind, name)
+        return len(found), last if len(found) == limit else None
+
+    def count_readable_secrets(self) -> int:
+        c = tables.secret.c
+        query = sa.select(tables.task.c.project_id, c.task_id, c.kind, c.name, c.sealed).where(
+            tables.task.c.id == c.task_id
+        )
+        count = 0
+        for project_id, task_id, kind, name, sealed in self._connection.execute(query):
+            self._keys.unseal(f"{project_id}|{task_id}|{kind}|{name}", sealed)
+            count += 1
+        return count
 
     def keyed_digest(self, text: str) -> str:
         return self._keys.digest(text)
@@ -385,6 +430,7 @@ class SqlTx:
             self._run(st.BUMP_EVENT_SEQ, key=workflow_id, count=len(events))
             last = int(self._one(st.GET_EVENT_SEQ, id=workflow_id)[0])
             first = last - len(events) + 1
+            failpoint("events.numbered")
             for seq, (type_, task_id, body) in enumerate(events, start=first):
                 self._run(
                     st.INSERT_EVENT,

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Concatenate, ParamSpec, TypeVar
 
+from heat_workflow import errors
 from heat_workflow.store import Store, Tx
 from heat_workflow.wakeup import Wakeups
 
 P = ParamSpec("P")
 T = TypeVar("T")
+_RACES_MOST = 20  # lost races for a task before the caller is told
 
 
 class TaskQueue:
@@ -34,7 +36,17 @@ class TaskQueue:
         await self._store.close()
 
     async def write(self, use_case: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The use case's result, after its commit is durable."""
+        """The use case's result, after its commit is durable.
+
+        One that lost a race for a task is run again on what it finds then: a refusal would be the truth about a moment
+        that is over, and an agent that is refused forgets its report.
+        """
+        for _ in range(_RACES_MOST):
+            try:
+                return await self._store.write(lambda tx: use_case(tx, *args, **kwargs))
+            except errors.Conflict as exc:
+                if exc.code != "raced":
+                    raise
         return await self._store.write(lambda tx: use_case(tx, *args, **kwargs))
 
     async def read(self, use_case: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:

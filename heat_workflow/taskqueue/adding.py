@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from heat_workflow import errors, lifecycle, model
+from heat_workflow.failpoints import failpoint
 from heat_workflow.model import NewTask, Task, TaskState
 from heat_workflow.store import Tx
 from heat_workflow.taskqueue import announcing, batches, building, cancelling, requirements, settling, workflows
@@ -29,6 +30,7 @@ def add_tasks(
     """
     workflow = workflows.open_for_adding(tx, project_id, workflow_id, workflow_name)
     requests = [request for wanted in requests for request in _fanned_out(wanted)]
+    failpoint("add.begun")
     known = _already_there(tx, project_id, workflow_id, requests)
     if known is not None:
         return known, False
@@ -131,16 +133,21 @@ def _insert(tx: Tx, workflow: model.Workflow, requests: Sequence[NewTask]) -> li
     ids = {task.name: task.id for task in tasks}
     skipped = [requirements.first_hopeless(edges[task.name]) for task in tasks]
     tx.insert_tasks(tasks, dict(definitions))  # type: ignore[arg-type]
+    failpoint("add.inserted")
     tx.insert_requirements(
         workflow.id,
         [(task.id, requirements.id_of(other, ids)) for task in tasks for other in edges[task.name]],
     )
+    failpoint("add.edges")
     for task, request in zip(tasks, requests, strict=True):
         hidden = building.hidden_inputs(request)
         if hidden:
             tx.seal(task, "input", hidden)
         tx.add_event(workflow.id, "task-added", task, {"name": task.name, "state": task.state.value})
-    return [_first_move(tx, task, hopeless) for task, hopeless in zip(tasks, skipped, strict=True)]
+    failpoint("add.sealed")
+    moved = [_first_move(tx, task, hopeless) for task, hopeless in zip(tasks, skipped, strict=True)]
+    failpoint("add.moved")
+    return moved
 
 
 def _first_move(tx: Tx, task: Task, hopeless: Task | None) -> Task:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 
 from heat_workflow import errors, lifecycle, model
+from heat_workflow.failpoints import failpoint
 from heat_workflow.model import Task, Workflow
 from heat_workflow.store import Tx
 from heat_workflow.taskqueue import settling
@@ -26,9 +27,15 @@ def task_not_found(workflow_id: str, task_id: str) -> errors.NotFound:
 def cancel_task(tx: Tx, project_id: str, workflow_id: str, task_id: str, reason: str = "cancelled") -> Task:
     """The task after the cancel: ``cancelled``, ``cancelling`` while its agent is told, or finished as it was."""
     tx.lock_workflow(project_id, workflow_id)
+    failpoint("cancel.locked")
     task = get_task(tx, project_id, workflow_id, task_id)
     after = lifecycle.cancel_requested(task, tx.now, reason)
-    return task if after is task else settling.move(tx, task, after)
+    if after is task:
+        return task
+    failpoint("cancel.decided")
+    moved = settling.move(tx, task, after)
+    failpoint("cancel.moved")
+    return moved
 
 
 def detach_task(tx: Tx, project_id: str, workflow_id: str, task_id: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from heat_workflow import errors, lifecycle, model
+from heat_workflow.failpoints import failpoint
 from heat_workflow.model import Agent, AgentState, Json, Task
 from heat_workflow.store import Tx
 from heat_workflow.taskqueue import announcing, reporting, requirements
@@ -58,14 +59,19 @@ def claim(tx: Tx, agent_id: str, claim_id: str) -> Claimed | None:
     for task in _candidates(tx, agent):
         if task.concurrency_key is not None and not tx.take_key(task):
             continue
+        failpoint("claim.chosen")
         after = lifecycle.claimed(task, agent.id, model.ClaimId(claim_id), tx.now)
         if not tx.save_task(task, after):
             if task.concurrency_key is not None:
                 tx.drop_key(task)
             continue
+        failpoint("claim.leased")
         tx.insert_attempt(_attempt(after, tx.now))
+        failpoint("claim.recorded")
         announcing.announce(tx, after)
-        return _delivery(tx, after)
+        claimed = _delivery(tx, after)
+        failpoint("claim.resolved")
+        return claimed
     return None
 
 
@@ -77,6 +83,7 @@ def report_and_claim(
     A claim that is refused does not take the report back.
     """
     task = reporting.report(tx, agent_id, task_id, said)
+    failpoint("report.claims")
     try:
         return task, claim(tx, agent_id, claim_id)
     except (errors.Conflict, errors.Gone):

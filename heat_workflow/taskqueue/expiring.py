@@ -34,12 +34,12 @@ def _expire_one(tx: Tx, listed: Task) -> None:
         after = lifecycle.overdue(task, tx.now)
     if after is None:
         return
-    if after.state in (TaskState.TIMED_OUT, TaskState.WAITING) and task.state in model.HELD:
-        _close_attempt(tx, task, after)
     try:
         settling.move(tx, task, after)
     except errors.Conflict:
         return  # its agent spoke at the same moment; the first commit wins
+    if after.state in (TaskState.TIMED_OUT, TaskState.WAITING) and task.state in model.HELD:
+        _close_attempt(tx, task, after)
 
 
 def _close_attempt(tx: Tx, task: Task, after: Task) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 
 from heat_workflow import errors, lifecycle, model
+from heat_workflow.failpoints import failpoint
 from heat_workflow.model import Report, Task, TaskState
 from heat_workflow.store import Tx
 from heat_workflow.taskqueue import settling
@@ -14,28 +15,34 @@ from heat_workflow.taskqueue import settling
 def heartbeat(tx: Tx, agent_id: str, task_id: str, attempt: int, claim_id: str) -> Task:
     """The task with its lease extended; ``cancelling`` tells the agent to end the hook. Conflict if fenced."""
     task = held(tx, agent_id, task_id, attempt, claim_id)
-    return task if task.state is TaskState.CANCELLING else settling.move(tx, task, lifecycle.extended(task, tx.now))
+    if task.state is TaskState.CANCELLING:
+        return task
+    failpoint("heartbeat.held")
+    extended = settling.move(tx, task, lifecycle.extended(task, tx.now))
+    failpoint("heartbeat.extended")
+    return extended
 
 
 def report(tx: Tx, agent_id: str, task_id: str, said: Report) -> Task:
     """The task after the report. The same report again returns what is recorded; any other is a Conflict."""
+    task = _known(tx, agent_id, task_id)
+    # Looked at after the task: if a repeat of this report is settled at this moment, its record is seen.
     recorded = tx.find_attempt(task_id, said.attempt)
     if recorded is not None and recorded.agent_id == agent_id and _same(tx, recorded, said):
-        task = tx.find_task_any_project(task_id)
-        if task is not None:
-            return task
-    task = held(tx, agent_id, task_id, said.attempt, said.claim_id)
+        return tx.find_task_any_project(task_id) or task
+    _refuse_fenced(task, agent_id, said.attempt, said.claim_id)
     _refuse_undeclared(tx, task, said)
+    failpoint("report.held")
     hidden = _hidden_outputs(task, said)
     if hidden:
         tx.erase(task, "output")
         tx.seal(task, "output", hidden)
+        failpoint("report.sealed")
     after = lifecycle.reported(task, said, tx.now)
-    attempt = tx.find_attempt(task_id, said.attempt)
-    assert attempt is not None  # a leased task has the row of its attempt
+    assert recorded is not None  # a leased task has the row of its attempt
     tx.save_attempt(
         dataclasses.replace(
-            attempt,
+            recorded,
             finished_at=tx.now,
             result=said.status.value,
             reason="" if said.status is TaskState.SUCCEEDED else lifecycle.failure_reason(said),
@@ -46,7 +53,10 @@ def report(tx: Tx, agent_id: str, task_id: str, said: Report) -> Task:
             outputs={**said.outputs, **dict.fromkeys(hidden)},
         )
     )
-    return settling.move(tx, task, after)
+    failpoint("report.recorded")
+    settled = settling.move(tx, task, after)
+    failpoint("report.settled")
+    return settled
 
 
 def _same(tx: Tx, recorded: model.Attempt, said: Report) -> bool:
@@ -67,13 +77,25 @@ def _hidden_outputs(task: Task, said: Report) -> dict[str, model.Json]:
 
 def held(tx: Tx, agent_id: str, task_id: str, attempt: int, claim_id: str) -> Task:
     """The task while this agent holds exactly this lease; NotFound if it never did, Conflict if it is fenced."""
-    task = tx.find_task_any_project(task_id)
-    known = task is not None and task.agent_id == agent_id
-    if task is None or not (known or any(a.agent_id == agent_id for a in tx.list_attempts(task_id))):
-        raise errors.NotFound(f"task {task_id} is not known to this agent", code="task-not-found")
-    if not known or task.attempt != attempt or task.claim_id != claim_id or task.state not in model.HELD:
-        raise errors.Conflict(f"task {task_id}: attempt {attempt} of this claim is over", code="fenced")
+    task = _known(tx, agent_id, task_id)
+    _refuse_fenced(task, agent_id, attempt, claim_id)
     return task
+
+
+def _known(tx: Tx, agent_id: str, task_id: str) -> Task:
+    """The task, if this agent holds a lease of it or ever did; else NotFound."""
+    task = tx.find_task_any_project(task_id)
+    if task is not None and (
+        task.agent_id == agent_id or any(a.agent_id == agent_id for a in tx.list_attempts(task_id))
+    ):
+        return task
+    raise errors.NotFound(f"task {task_id} is not known to this agent", code="task-not-found")
+
+
+def _refuse_fenced(task: Task, agent_id: str, attempt: int, claim_id: str) -> None:
+    lease = (task.agent_id, task.attempt, task.claim_id)
+    if lease != (agent_id, attempt, claim_id) or task.state not in model.HELD:
+        raise errors.Conflict(f"task {task.id}: attempt {attempt} of this claim is over", code="fenced")
 
 
 def _refuse_undeclared(tx: Tx, task: Task, said: Report) -> None:

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Collection, Mapping
 
 from heat_workflow import errors, lifecycle, model
+from heat_workflow.failpoints import failpoint
 from heat_workflow.model import Agent, AgentState, Json, TaskState
 from heat_workflow.store import Tx
 from heat_workflow.taskqueue import announcing, credentials, settling
@@ -53,8 +54,11 @@ def enroll(
         version=version,
         last_seen_at=tx.now,
     )
+    failpoint("enroll.checked")
     tx.save_agent(enrolled)
+    failpoint("enroll.saved")
     tx.insert_agent_event(enrolled, "enrolled", {"generation": enrolled.cred_gen})
+    failpoint("enroll.noted")
     return enrolled, True
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 
 from heat_workflow import errors, lifecycle, model
+from heat_workflow.failpoints import failpoint
 from heat_workflow.model import Task, TaskState
 from heat_workflow.store import Tx
 from heat_workflow.taskqueue import announcing, batches, undoing
@@ -18,12 +19,14 @@ def move(tx: Tx, before: Task, after: Task) -> Task:
         tx.lock_workflow(before.project_id, before.workflow_id)
     if not tx.save_task(before, after):
         raise errors.Conflict(f"task {before.name} ({before.id}) was changed meanwhile; read it again", code="raced")
+    failpoint("settle.moved")
     if after.state is before.state:
         return after
     announcing.announce(tx, after)
     if before.state in model.HELD and after.state not in model.HELD:
         _free_key(tx, after)
     if after.finished:
+        failpoint("settle.announced")
         _finish(tx, after)
     return after
 
@@ -37,9 +40,12 @@ def _finish(tx: Tx, task: Task) -> None:
         if undone is not None and undone.state is TaskState.SUCCEEDED:
             move(tx, undone, lifecycle.moved(undone, TaskState.UNDONE, tx.now))
     _unlock(tx, task)
+    failpoint("settle.unlocked")
     if task.batch is not None:
         _turn(tx, task)
+        failpoint("settle.turned")
     end_if_done(tx, task.project_id, task.workflow_id)
+    failpoint("settle.ended")
 
 
 def _free_key(tx: Tx, task: Task) -> None:
@@ -113,10 +119,14 @@ def end_if_done(tx: Tx, project_id: str, workflow_id: str) -> None:
     state = lifecycle.sealed_outcome(counts)
     if taking_back:
         end_workflow(tx, workflow, _undo_outcome(tx, workflow))
-    elif state is model.WorkflowState.FAILED and workflow.on_failure == "undo":
-        undoing.begin(tx, workflow)
-    elif state is not None:
+    elif state is not None and not _takes_back(tx, workflow, state):
         end_workflow(tx, workflow, state)
+
+
+def _takes_back(tx: Tx, workflow: model.Workflow, state: model.WorkflowState) -> bool:
+    """Whether the failed workflow now undoes what succeeded: its author wants that, and there is something to undo."""
+    wanted = state is model.WorkflowState.FAILED and workflow.on_failure == "undo"
+    return wanted and undoing.begin(tx, workflow)
 
 
 def _undo_outcome(tx: Tx, workflow: model.Workflow) -> model.WorkflowState:

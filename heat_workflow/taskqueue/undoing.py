@@ -21,6 +21,11 @@ def definition_of(task: Task) -> Mapping[str, Json] | None:
     return undo if isinstance(undo, dict) else None
 
 
+def _names(task: Task, field: str) -> list[Json]:
+    names = task.spec.get(field)
+    return list(names) if isinstance(names, list) else []
+
+
 def add_undo(tx: Tx, workflow: Workflow, task: Task, after: list[Task]) -> Task:
     """Add the undo of a succeeded task, to run once each of ``after`` is finished, whatever became of it."""
     undo = definition_of(task)
@@ -28,15 +33,16 @@ def add_undo(tx: Tx, workflow: Workflow, task: Task, after: list[Task]) -> Task:
     attempt = tx.last_attempts([task]).get(task.id)
     values = task.spec.get("input_values")
     inputs = dict(values) if isinstance(values, dict) else {}
-    outputs = {} if attempt is None else dict(attempt.outputs)
+    outputs = {} if attempt is None else {**attempt.outputs, **tx.unseal(task, "output")}
+    hidden_outputs = _names(task, "hidden_outputs")
     request = NewTask(
         id=model.TaskId(str(uuid.uuid4())),
         name=f"undo of {task.name}"[:511],
         definition=undo,
         spec={
             "input_values": {**outputs, **inputs},
-            "hidden_inputs": [],
-            "hidden_outputs": [],
+            "hidden_inputs": [*_names(task, "hidden_inputs"), *hidden_outputs],
+            "hidden_outputs": [*hidden_outputs],
             "heat": task.spec.get("heat"),
             "timeout": task.spec.get("timeout"),
             "pickup_timeout": task.spec.get("pickup_timeout"),
@@ -58,6 +64,7 @@ def add_undo(tx: Tx, workflow: Workflow, task: Task, after: list[Task]) -> Task:
     if pending == 0:
         added = announcing.readied(tx, added)
     tx.insert_tasks([added], {added.definition_id: dict(undo)})
+    tx.seal(added, "input", building.hidden_inputs(request))
     tx.insert_requirements(workflow.id, [(added.id, other.id) for other in after])
     tx.add_event(workflow.id, "task-added", added, {"name": added.name, "state": added.state.value})
     if added.state is not TaskState.WAITING:

@@ -46,6 +46,11 @@ def count_purgeable(tx: Tx, days: float, tombstone_days: float) -> Purged:
     )
 
 
+def purge_definitions(tx: Tx) -> int:
+    """Remove definitions that no task has any more and return how many; the caller repeats it until none is left."""
+    return tx.delete_unused_definitions(10 * PAGE)
+
+
 def list_agents(tx: Tx, project_id: str | None) -> list[Agent]:
     """Every agent of the project, of all projects for None, that is not revoked."""
     return [agent for agent in _pages(tx, project_id) if agent.state is not AgentState.REVOKED]

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Sequence
 
 from heat_workflow import errors, model
+from heat_workflow.failpoints import failpoint
 from heat_workflow.model import Workflow, WorkflowState
 from heat_workflow.store import Tx
 from heat_workflow.taskqueue import announcing, cancelling, settling
@@ -59,6 +60,7 @@ def insert_workflow(
         if tx.find_workflow(project_id, workflow.id) is None:
             raise not_found(workflow.id)  # another project's
         raise errors.Unavailable(f"workflow {workflow.id} was made at the same moment; repeat it", retry_after=1)
+    failpoint("add.workflow")
     tx.add_event(workflow.id, "workflow-active", None, {"name": name})
     return workflow
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from oslo_db.sqlalchemy import engines
-from sqlalchemy import Column, Engine, Integer, MetaData, Table, text
+from sqlalchemy import Column, Engine, Integer, MetaData, PrimaryKeyConstraint, Table, text
 from sqlalchemy.exc import OperationalError
 
 from devcloud.sqlite import create_database, is_complete, mark_complete, take_write_lock_late
@@ -72,7 +72,7 @@ def test_a_number_is_never_given_to_a_second_row(tmp_path: Path) -> None:
 
     def sync() -> None:
         metadata = MetaData()
-        Table("thing", metadata, Column("id", Integer, primary_key=True))
+        Table("thing", metadata, Column("id", Integer, nullable=False), PrimaryKeyConstraint("id"))
         engine = engines.create_engine(f"sqlite:///{file}")
         metadata.create_all(engine)
         engine.dispose()

@@ -26,8 +26,8 @@ from tests.harness.servers import free_port
 class DatabaseServer(Protocol):
     """A server that tests may kill and start again."""
 
-    pid: int
-
+    @property
+    def pid(self) -> int: ...
     def start(self) -> None: ...
     def kill(self) -> None: ...
     def new_database(self, name: str) -> str:

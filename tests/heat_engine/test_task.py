@@ -39,10 +39,13 @@ def test_an_output_of_the_name_of_an_attribute_wins(hot: Any, stacks: Stacks) ->
     assert stack.outputs == {"got": "mine"}
 
 
-def test_an_undeclared_output_is_refused_by_name(hot: Any, stacks: Stacks) -> None:
+@pytest.mark.parametrize("inline", [True, False])
+def test_an_undeclared_output_is_refused_before_anything_is_created(hot: Any, stacks: Stacks, inline: bool) -> None:
+    text = hot.config("true", "sense")
+    say = hot.task(text["properties"] if inline else "text")
     use = hot.task(hot.script("true"), input_values={"x": {"get_attr": ["say", "nonsense"]}})
-    with pytest.raises(DevCloudError, match="nonsense"):
-        stacks.create("undeclared", hot.template(say=hot.task(hot.script("true", "sense")), use=use))
+    with pytest.raises(Exception, match="task say: there is no output nonsense: its config declares sense"):
+        stacks.create("undeclared", hot.template(text=text, say=say, use=use))
 
 
 def test_inputs_reach_the_script_with_what_heat_derives(

@@ -18,6 +18,7 @@ TIME: sa.Double[float] = sa.Double()
 TEXT = sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
 SERIAL = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 LIVE = sa.text("state IN ('cancelling', 'leased', 'ready', 'stalled', 'waiting')")
+KEYED = sa.text("concurrency_key IS NOT NULL")
 
 
 def upgrade() -> None:
@@ -88,6 +89,14 @@ def upgrade() -> None:
     )
     op.create_index("task_by_agent", "task", ["agent_id", "state"], if_not_exists=True)
     op.create_index("task_by_fanout", "task", ["workflow_id", "fanout", "batch"], if_not_exists=True)
+    op.create_index(
+        "task_by_key",
+        "task",
+        ["project_id", "concurrency_key", "state"],
+        sqlite_where=KEYED,
+        postgresql_where=KEYED,
+        if_not_exists=True,
+    )
     op.create_index("task_by_state", "task", ["workflow_id", "state"], if_not_exists=True)
     op.create_index("task_by_undo", "task", ["undo_of"], if_not_exists=True)
     op.create_index("task_by_workflow", "task", ["workflow_id", "seq"], if_not_exists=True)
