@@ -88,15 +88,11 @@ async def _bare_claim(call: Call, claim_id: str, wait: float) -> Answer:
     over = call.limits.empty_claims_over(call.agent_id)
     if over and not await call.queue.read(claiming.has_work, call.agent_id, claim_id):
         raise call.limits.too_many("claims come too often; let each wait for work", over)
-    began = call.limits.clock()
-    try:
+    with call.limits.claiming(call.agent_id) as gave_work:
         claimed = await _next(call, claim_id, wait)
-    except errors.Conflict:
-        call.limits.count_empty_claim(call.agent_id, began)
-        raise
-    if claimed is None:
-        call.limits.count_empty_claim(call.agent_id, began)
-        return Answer(204)
+        if claimed is None:
+            return Answer(204)
+        gave_work()
     return Answer(200, {"task": claimed, "reports": []})
 
 

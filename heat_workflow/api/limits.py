@@ -7,11 +7,12 @@ legal request that meets one is answered 429 with the time to come back, and cha
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from heat_workflow import errors
 
@@ -52,6 +53,11 @@ class Meter:
         self._forget(now)
         self._whole_at[key] = min(used_until, now + self._slack + self._interval)
 
+    def give_back(self, key: str) -> None:
+        """The last time did not count after all."""
+        if key in self._whole_at:
+            self._whole_at[key] -= self._interval
+
     def seconds_over(self, key: str) -> float:
         """How long until the key may do it again; 0 while it may."""
         now = self._clock()
@@ -84,10 +90,17 @@ class Limits:
         """Seconds until the agent may claim in vain again, 0 while it may."""
         return self._empty_claims.seconds_over(agent_id)
 
-    def count_empty_claim(self, agent_id: str, began: float) -> None:
-        """A claim gave nothing. One that had waited for a second or more is what agents are asked to do."""
-        if self.clock() - began < 1:
-            self._empty_claims.count(agent_id)
+    @contextlib.contextmanager
+    def claiming(self, agent_id: str) -> Iterator[Callable[[], None]]:
+        """A claim counts from its start, so that many at once count too. It did not count if it waited for a second
+        or more, as agents are asked to, or if the caller says that it gave work."""
+        self._empty_claims.count(agent_id)
+        began, gave_work = self.clock(), []
+        try:
+            yield lambda: gave_work.append(True)
+        finally:
+            if gave_work or self.clock() - began >= 1:
+                self._empty_claims.give_back(agent_id)
 
     def admit_heartbeat(self, agent_id: str, task_id: str) -> None:
         self._take(self._heartbeats, f"{agent_id}/{task_id}", f"heartbeats of task {task_id} come too often")

@@ -124,14 +124,14 @@ def _insert(tx: Tx, workflow: model.Workflow, requests: Sequence[NewTask]) -> li
     tasks = []
     for offset, request in enumerate(requests):
         required = edges[request.name]
-        pending = sum(not requirements.succeeded(other) for other in required) + bool(request.batch)
+        pending = sum(requirements.unfinished(other) for other in required) + bool(request.batch)
         tasks.append(building.task_of(tx, workflow, request, seq + offset, pending))
     renamed = {request.name for request in requests if request.undo_of is None}
     for holder in tx.find_names(workflow.id, renamed) if renamed else ():
         if holder.name in renamed:
             settling.move(tx, holder, Task(**{**vars(holder), "holds_name": False}))
     ids = {task.name: task.id for task in tasks}
-    skipped = [requirements.first_hopeless(edges[task.name]) for task in tasks]
+    skipped = [_first_hopeless(tx, task, edges[task.name]) for task in tasks]
     tx.insert_tasks(tasks, dict(definitions))  # type: ignore[arg-type]
     failpoint("add.inserted")
     tx.insert_requirements(
@@ -145,12 +145,23 @@ def _insert(tx: Tx, workflow: model.Workflow, requests: Sequence[NewTask]) -> li
             tx.seal(task, "input", hidden)
         tx.add_event(workflow.id, "task-added", task, {"name": task.name, "state": task.state.value})
     failpoint("add.sealed")
-    moved = [_first_move(tx, task, hopeless) for task, hopeless in zip(tasks, skipped, strict=True)]
+    # Where one of them ends at once, that may have moved others before their turn here.
+    ending = any(skipped) or any(task.spec.get("recorded_only") for task in tasks)
+    moved = [_first_move(tx, task, hopeless, ending) for task, hopeless in zip(tasks, skipped, strict=True)]
     failpoint("add.moved")
     return moved
 
 
-def _first_move(tx: Tx, task: Task, hopeless: Task | None) -> Task:
+def _first_hopeless(tx: Tx, task: Task, required: Sequence[Task | str]) -> Task | None:
+    """A requirement that is over and does not let the task run."""
+    over = (other for other in required if isinstance(other, Task) and other.finished)
+    return next((other for other in over if not settling.lets_run(tx, other, task.undo_of)), None)
+
+
+def _first_move(tx: Tx, added: Task, hopeless: Task | None, ending: bool) -> Task:
+    task = (tx.find_task(added.project_id, added.id) if ending else None) or added
+    if task.state is not TaskState.WAITING:
+        return task
     if hopeless is not None:
         reason = f"requirement {hopeless.name} ({hopeless.id}) is {hopeless.state.value}"
         return settling.move(tx, task, lifecycle.moved(task, TaskState.SKIPPED, tx.now, status_reason=reason))

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from heat_workflow import errors, lifecycle, model
-from heat_workflow.model import Json, NewTask, Task, TaskState
+from heat_workflow.model import Json, NewTask, Task
 from heat_workflow.store import Tx
 
 
@@ -67,13 +67,9 @@ def resolve_requirements(
     return edges
 
 
-def succeeded(other: Task | str) -> bool:
-    return isinstance(other, Task) and other.state is TaskState.SUCCEEDED
-
-
-def first_hopeless(required: Sequence[Task | str]) -> Task | None:
-    tasks = (other for other in required if isinstance(other, Task))
-    return next((task for task in tasks if lifecycle.requirement_outcome(task.state) is False), None)
+def unfinished(other: Task | str) -> bool:
+    """Whether the requirement is still to come to its end; one of the same request is."""
+    return isinstance(other, str) or not other.finished
 
 
 def id_of(other: Task | str, ids: Mapping[str, model.TaskId]) -> str:

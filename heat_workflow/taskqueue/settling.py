@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+from collections.abc import Collection
 
 from heat_workflow import errors, lifecycle, model
 from heat_workflow.failpoints import failpoint
@@ -17,35 +19,56 @@ def move(tx: Tx, before: Task, after: Task) -> Task:
     if after.finished:
         # Successors count down under the workflow's lock: two last requirements that finish at once both count.
         tx.lock_workflow(before.project_id, before.workflow_id)
-    if not tx.save_task(before, after):
-        raise errors.Conflict(f"task {before.name} ({before.id}) was changed meanwhile; read it again", code="raced")
-    failpoint("settle.moved")
-    if after.state is before.state:
-        return after
-    announcing.announce(tx, after)
-    if before.state in model.HELD and after.state not in model.HELD:
-        _free_key(tx, after)
-    if after.finished:
-        failpoint("settle.announced")
-        _finish(tx, after)
+    _record(tx, before, after)
+    if after.finished and after.state is not before.state:
+        _carry(tx, after)
     return after
 
 
-def _finish(tx: Tx, task: Task) -> None:
-    """What the end of a task brings about: secrets go, successors and the next batch come, the workflow may end."""
+def start(tx: Tx, added: Task) -> Task:
+    """The added task as it stands: ready, if it has nothing to wait for."""
+    task = tx.find_task(added.project_id, added.id) or added
+    waits = task.state is not TaskState.WAITING or task.pending > 0
+    return task if waits else move(tx, task, announcing.readied(tx, task))
+
+
+def _record(tx: Tx, before: Task, after: Task) -> Task:
+    """The move itself."""
+    if not tx.save_task(before, after):
+        raise errors.Conflict(f"task {before.name} ({before.id}) was changed meanwhile; read it again", code="raced")
+    failpoint("settle.moved")
+    if after.state is not before.state:
+        announcing.announce(tx, after)
+        if before.state in model.HELD and after.state not in model.HELD:
+            _free_key(tx, after)
+        failpoint("settle.announced")
+    return after
+
+
+def _carry(tx: Tx, task: Task) -> None:
+    """All that the end of a task brings about. One end after the other, not one within the other: a long chain of
+    tasks may be skipped at once, and each look at the rows has to see what the ends before it have done."""
+    ended = collections.deque([task])
+    while ended:
+        ended += _finish(tx, ended.popleft())
+    end_if_done(tx, task.project_id, task.workflow_id)
+    failpoint("settle.ended")
+
+
+def _finish(tx: Tx, task: Task) -> list[Task]:
+    """Secrets go, successors and the next batch come; the tasks that came to their end by that."""
     if task.spec.get("hidden_inputs"):
         tx.erase(task, "input")
+    moved = _unlock(tx, task)
+    failpoint("settle.unlocked")
     if task.undo_of is not None and task.state is TaskState.SUCCEEDED:
         undone = tx.find_task(task.project_id, task.undo_of)
         if undone is not None and undone.state is TaskState.SUCCEEDED:
-            move(tx, undone, lifecycle.moved(undone, TaskState.UNDONE, tx.now))
-    _unlock(tx, task)
-    failpoint("settle.unlocked")
+            moved.append(_record(tx, undone, lifecycle.moved(undone, TaskState.UNDONE, tx.now)))
     if task.batch is not None:
-        _turn(tx, task)
+        moved += _turn(tx, task)
         failpoint("settle.turned")
-    end_if_done(tx, task.project_id, task.workflow_id)
-    failpoint("settle.ended")
+    return [one for one in moved if one.finished]
 
 
 def _free_key(tx: Tx, task: Task) -> None:
@@ -56,47 +79,67 @@ def _free_key(tx: Tx, task: Task) -> None:
         announcing.wake_takers(tx, waiting)
 
 
-def _turn(tx: Tx, task: Task) -> None:
-    """After the last task of a batch: the next one's turn, or its end if too many failed."""
+def _turn(tx: Tx, task: Task) -> list[Task]:
+    """After the last task of a batch: the next one's turn, or its end if too many failed. A batch of which nobody
+    waits any more, its members were cancelled, passes its turn on."""
     assert task.fanout is not None
     assert task.batch is not None
-    if tx.batch_unfinished(task.workflow_id, task.fanout, task.batch):
-        return
-    failed = batches.failures(tx.count_fanout(task.workflow_id, task.fanout))
+    batch = task.batch
+    while not tx.batch_unfinished(task.workflow_id, task.fanout, batch):
+        batch += 1
+        members = tx.list_fanout(task.workflow_id, task.fanout, batch)
+        waiting = [member for member in members if member.state is TaskState.WAITING]
+        if waiting or not members:
+            return _give_turn(tx, task, waiting)
+    return []
+
+
+def _give_turn(tx: Tx, task: Task, members: list[Task]) -> list[Task]:
+    failed = batches.failures(tx.count_fanout(task.workflow_id, task.fanout or ""))
     most = batches.max_errors(task.spec)
-    for member in tx.list_fanout(task.workflow_id, task.fanout, task.batch + 1):
-        if member.state is not TaskState.WAITING:
-            continue
-        if failed > most:
-            reason = f"{failed} of {task.fanout} failed, more than max_errors {most}: no new batch starts"
-            move(tx, member, lifecycle.moved(member, TaskState.SKIPPED, tx.now, status_reason=reason))
-            continue
-        paused = dataclasses.replace(member, not_before=tx.now + batches.pause(task.spec))
-        _count_down(tx, member, paused if paused.not_before != tx.now else member)
+    if failed > most:
+        reason = f"{failed} of {task.fanout} failed, more than max_errors {most}: no new batch starts"
+        return [_skip(tx, member, reason) for member in members]
+    pause = batches.pause(task.spec)
+    start = tx.now + pause if pause else None
+    return [_count_down(tx, member, dataclasses.replace(member, not_before=start)) for member in members]
 
 
-def _count_down(tx: Tx, before: Task, task: Task) -> None:
+def _skip(tx: Tx, task: Task, reason: str) -> Task:
+    return _record(tx, task, lifecycle.moved(task, TaskState.SKIPPED, tx.now, status_reason=reason))
+
+
+def _count_down(tx: Tx, before: Task, task: Task) -> Task:
     """One thing less to wait for; ready once it was the last and no delay is left."""
-    counted = lifecycle.with_due(dataclasses.replace(task, pending=task.pending - 1))
+    pending = task.pending - 1
+    if pending <= 0:
+        pending = outstanding(tx, task)  # what ran again was counted down for before
+    counted = lifecycle.with_due(dataclasses.replace(task, pending=pending))
     waits = counted.pending > 0 or (counted.not_before or 0) > tx.now
-    move(tx, before, counted if waits else announcing.readied(tx, counted))
+    return _record(tx, before, counted if waits else announcing.readied(tx, counted))
 
 
-def _unlock(tx: Tx, finished: Task) -> None:
-    for task in tx.dependants_of(finished.id):
-        if task.state is not TaskState.WAITING:
-            continue
-        if _lets_run(tx, finished, task):
-            _count_down(tx, task, task)
-        else:
-            reason = f"requirement {finished.name} ({finished.id}) is {finished.state.value}"
-            move(tx, task, lifecycle.moved(task, TaskState.SKIPPED, tx.now, status_reason=reason))
+def outstanding(tx: Tx, task: Task, coming: Collection[str] = ()) -> int:
+    """How many things the task waits for: requirements unfinished or ``coming`` again, the turn of its batch."""
+    required = sum(not other.finished or other.id in coming for other in tx.requirements_of(task.id))
+    if not task.batch or task.fanout is None:
+        return required
+    return required + tx.batch_unfinished(task.workflow_id, task.fanout, task.batch - 1)
 
 
-def _lets_run(tx: Tx, finished: Task, task: Task) -> bool:
+def _unlock(tx: Tx, finished: Task) -> list[Task]:
+    reason = f"requirement {finished.name} ({finished.id}) is {finished.state.value}"
+    return [
+        _count_down(tx, task, task) if lets_run(tx, finished, task.undo_of) else _skip(tx, task, reason)
+        for task in tx.dependants_of(finished.id)
+        if task.state is TaskState.WAITING
+    ]
+
+
+def lets_run(tx: Tx, finished: Task, undo_of: str | None) -> bool:
     """Whether the finished requirement counts as met: it succeeded, its failure is within its fan-out's tolerance,
-    or the task (an undo) goes on whatever became of the others."""
-    if task.undo_of is not None or lifecycle.requirement_outcome(finished.state):
+    or the task is an undo (of ``undo_of``), which goes on whatever became of the others."""
+    if undo_of is not None or lifecycle.requirement_outcome(finished.state):
         return True
     most = batches.max_errors(finished.spec)
     if finished.fanout is None or most == 0:
@@ -126,7 +169,10 @@ def end_if_done(tx: Tx, project_id: str, workflow_id: str) -> None:
 def _takes_back(tx: Tx, workflow: model.Workflow, state: model.WorkflowState) -> bool:
     """Whether the failed workflow now undoes what succeeded: its author wants that, and there is something to undo."""
     wanted = state is model.WorkflowState.FAILED and workflow.on_failure == "undo"
-    return wanted and undoing.begin(tx, workflow)
+    added = undoing.begin(tx, workflow) if wanted else []
+    for undo in added:
+        start(tx, undo)
+    return bool(added)
 
 
 def _undo_outcome(tx: Tx, workflow: model.Workflow) -> model.WorkflowState:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from heat_workflow import model
 from heat_workflow.model import Json, NewTask, Task, TaskState, Workflow, WorkflowState
 from heat_workflow.store import Tx
-from heat_workflow.taskqueue import announcing, building
+from heat_workflow.taskqueue import building
 
 ACTION = "UNDO"
 
@@ -27,7 +27,8 @@ def _names(task: Task, field: str) -> list[Json]:
 
 
 def add_undo(tx: Tx, workflow: Workflow, task: Task, after: list[Task]) -> Task:
-    """Add the undo of a succeeded task, to run once each of ``after`` is finished, whatever became of it."""
+    """Add the undo of a succeeded task, to run once each of ``after`` is finished, whatever became of it. Where there
+    is nothing to wait for, the caller starts it."""
     undo = definition_of(task)
     assert undo is not None
     attempt = tx.last_attempts([task]).get(task.id)
@@ -61,35 +62,54 @@ def add_undo(tx: Tx, workflow: Workflow, task: Task, after: list[Task]) -> Task:
     )
     pending = sum(not other.finished for other in after)
     added = building.task_of(tx, workflow, request, tx.next_task_seq(workflow.id), pending)
-    if pending == 0:
-        added = announcing.readied(tx, added)
     tx.insert_tasks([added], {added.definition_id: dict(undo)})
     tx.seal(added, "input", building.hidden_inputs(request))
     tx.insert_requirements(workflow.id, [(added.id, other.id) for other in after])
     tx.add_event(workflow.id, "task-added", added, {"name": added.name, "state": added.state.value})
-    if added.state is not TaskState.WAITING:
-        announcing.announce(tx, added)
     return added
 
 
-def begin(tx: Tx, workflow: Workflow) -> bool:
+def begin(tx: Tx, workflow: Workflow) -> list[Task]:
     """Add the undo of every succeeded task of a locked workflow, each after the undos of what was built on it.
 
-    False if there is nothing to undo. What is unfinished is waited for; the caller cancels it.
+    None are added if there is nothing to undo. What is unfinished is waited for, undos under way too; the caller
+    cancels the rest, and starts those that wait for nothing.
     """
     tasks = tx.list_tasks(workflow.id)
     held = [task for task in tasks if not task.finished]
+    under_way = {task.undo_of for task in held}
     dependants = _dependants(tx, workflow, tasks)
     undos: dict[str, Task] = {}
     added = [
         _add_once(tx, workflow, task, held, dependants, undos)
-        for task in reversed(tasks)
-        if task.state is TaskState.SUCCEEDED and task.undo_of is None and definition_of(task) is not None
+        for task in _outermost_first(tasks, dependants)
+        if task.state is TaskState.SUCCEEDED
+        and task.undo_of is None
+        and task.id not in under_way
+        and definition_of(task) is not None
     ]
     if added:
         tx.save_workflow(dataclasses.replace(workflow, state=WorkflowState.UNDOING, finished_at=None))
         tx.add_event(workflow.id, "workflow-undoing", None, {"tasks": len(added)})
-    return bool(added)
+    return added
+
+
+def _outermost_first(tasks: list[Task], dependants: Mapping[str, set[str]]) -> list[Task]:
+    """Each task after everything that was built on it. Told edges may go round in a circle: one of them gives way."""
+    by_id: dict[str, Task] = {task.id: task for task in tasks}
+    ordered: dict[str, Task] = {}
+    seen: set[str] = set()
+    for last in reversed(tasks):
+        ahead: list[tuple[str, bool]] = [(last.id, False)]
+        while ahead:
+            task_id, leaving = ahead.pop()
+            if leaving:
+                ordered[task_id] = by_id[task_id]
+            elif task_id not in seen:
+                seen.add(task_id)
+                ahead.append((task_id, True))
+                ahead += [(other, False) for other in sorted(dependants.get(task_id, ()))]
+    return list(ordered.values())
 
 
 def _add_once(

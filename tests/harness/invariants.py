@@ -114,6 +114,14 @@ def violated(told: Told, kept: Kept, *, over: bool) -> Iterator[str]:
     yield from (f"moves: {v}" for v in _legal_moves(kept))
 
 
+def agree(kept: Kept) -> Iterator[str]:
+    """The violations that the database shows by itself, once everything is over."""
+    yield from (f"I4 {v}" for v in _successes_once(kept))
+    yield from (f"I5 {v}" for v in _leased_in_order(kept))
+    yield from (f"I8 {v}" for v in _all_over(kept))
+    yield from (f"moves: {v}" for v in _legal_moves(kept))
+
+
 def _deleted(told: Told) -> set[str]:
     """Workflows that somebody asked to delete: they may be there or not."""
     calls = (c for c in told.calls if c.method == "DELETE" and re.fullmatch(r"/v1/workflows/[0-9a-f-]{36}", c.path))
@@ -245,7 +253,7 @@ def _as_kept(kept: Kept, report: Said) -> str:
 
 
 def _order_kept(told: Told, kept: Kept) -> Iterator[str]:
-    """By the workflow's own history: every lease comes after the success of all that is required."""
+    yield from _leased_in_order(kept)
     first_report: dict[str, int] = {}
     for call in told.calls:
         if call.path.endswith("/report"):
@@ -253,17 +261,27 @@ def _order_kept(told: Told, kept: Kept) -> Iterator[str]:
     first_start: dict[str, Start] = {}
     for start in told.starts:
         first_start.setdefault(start.task_id, start)
-    for edge in kept.requirements:
-        task, required = kept.tasks[edge["task_id"]], kept.tasks[edge["requires_id"]]
-        if task["undo_of"] is not None or json.loads(required["spec"]).get("batch"):
-            continue
+    for task, required in _edges(kept):
+        began, word = first_start.get(task["id"]), first_report.get(required["id"])
+        if began is not None and word is not None and began.place < word:
+            yield f"task {task['id']} was started before anybody reported {required['id']}, which it requires"
+
+
+def _leased_in_order(kept: Kept) -> Iterator[str]:
+    """By the workflow's own history: every lease comes after the success of all that is required."""
+    for task, required in _edges(kept):
         done = [e["seq"] for e in kept.moves[required["id"]] if e["body"]["state"] == _S.SUCCEEDED.value]
         leased = [e["seq"] for e in kept.moves[task["id"]] if e["body"]["state"] == _S.LEASED.value]
         if leased and (not done or done[0] > leased[0]):
             yield f"task {task['id']} was leased before {required['id']}, which it requires, had succeeded"
-        began, word = first_start.get(task["id"]), first_report.get(required["id"])
-        if began is not None and word is not None and began.place < word:
-            yield f"task {task['id']} was started before anybody reported {required['id']}, which it requires"
+
+
+def _edges(kept: Kept) -> Iterator[tuple[Row, Row]]:
+    """Tasks with what they require, but for those that go on though it fails: undos, and what follows a rolling."""
+    for edge in kept.requirements:
+        task, required = kept.tasks[edge["task_id"]], kept.tasks[edge["requires_id"]]
+        if task["undo_of"] is None and not json.loads(required["spec"]).get("batch"):
+            yield task, required
 
 
 def _reports_stay(told: Told, kept: Kept) -> Iterator[str]:

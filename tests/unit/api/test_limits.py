@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -97,14 +99,38 @@ def test_keys_that_are_whole_again_are_forgotten(clock: Clock) -> None:
 
 def test_empty_claims_count_unless_they_waited(limits: Limits, clock: Clock) -> None:
     for _ in range(100):
-        began = clock.now
-        clock.now += 1.0
-        limits.count_empty_claim("waits", began)
+        with limits.claiming("waits"):
+            clock.now += 1.0
     assert limits.empty_claims_over("waits") == 0
     for _ in range(EMPTY_CLAIMS.burst):
         assert limits.empty_claims_over("hurries") == 0
-        limits.count_empty_claim("hurries", clock.now)
+        with limits.claiming("hurries"):
+            pass
     assert limits.empty_claims_over("hurries") == pytest.approx(1.0)
+
+
+def test_claims_that_give_work_do_not_count(limits: Limits) -> None:
+    for _ in range(100):
+        with limits.claiming("works") as gave_work:
+            gave_work()
+    assert limits.empty_claims_over("works") == 0
+
+
+def test_claims_that_wait_together_count_together(limits: Limits, clock: Clock) -> None:
+    with contextlib.ExitStack() as waiting:
+        for _ in range(EMPTY_CLAIMS.burst):
+            assert limits.empty_claims_over("many") == 0
+            waiting.enter_context(limits.claiming("many"))
+        assert limits.empty_claims_over("many") > 0
+        clock.now += 30
+    assert limits.empty_claims_over("many") == 0
+
+
+def test_a_claim_that_failed_counts(limits: Limits) -> None:
+    for _ in range(EMPTY_CLAIMS.burst):
+        with contextlib.suppress(errors.Conflict), limits.claiming("superseded"):
+            raise errors.Conflict("a newer claim")
+    assert limits.empty_claims_over("superseded") > 0
 
 
 def test_heartbeats_are_counted_by_task(limits: Limits) -> None:

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Counts: how often each fault is made to happen. ``HEAT_WORKFLOW_FAULTS=10`` for a nightly run makes it ten times."""
+
+from __future__ import annotations
+
+import os
+
+FACTOR = float(os.environ.get("HEAT_WORKFLOW_FAULTS", "1"))
+
+
+def _times(count: int) -> int:
+    return max(1, round(count * FACTOR))
+
+
+F1_SQLITE = 5  # kills at each failpoint
+F1_SERVERS = 1
+F2_KILLS = int(os.environ.get("HEAT_WORKFLOW_KILLS", _times(40)))
+F3_ROUNDS = _times(10)  # each of five verbs, cut at each of four places
+F4_CUTS = _times(200)
+F6_PEERS = _times(50)
+F8_ROUNDS = _times(10)
+F9_ROUNDS = _times(2)
+F25_ROUNDS = _times(20)
+F26_KILLS = _times(3)
+F27_CUTS = _times(60)
+F39_DELIVERIES = _times(50)
+F43_RACES = {"sqlite": _times(60), "postgresql": _times(60), "mariadb": _times(30)}
+F44_RACES = {"sqlite": _times(40), "postgresql": _times(40), "mariadb": _times(20)}
+F47_SECONDS = 4 * FACTOR
+F49_EXAMPLES = {"sqlite": _times(30), "postgresql": _times(8), "mariadb": _times(8)}
+F49_STEPS = 40
+F49_WALKS = _times(100)
