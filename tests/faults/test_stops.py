@@ -83,9 +83,9 @@ def _wait_behind(stopping: Replica, operator: RecordedOperator, workflow_id: str
     thread = threading.Thread(target=_hammer, args=(stopping, operator, workflow_id, done))
     thread.start()
     try:
-        for _ in range(200):
+        for _ in range(100):
             with stopping.paused():
-                time.sleep(0.02)  # what was under way in the database itself is over then
+                time.sleep(0.15)  # what was under way in the database is over, and MariaDB's list of it made anew
                 if open_transactions(url):
                     began = time.monotonic()
                     operator.task(workflow_id, new_id())

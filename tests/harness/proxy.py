@@ -63,8 +63,8 @@ class ChaosProxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._to)
-        except OSError:
-            writer.close()
+        except (OSError, asyncio.CancelledError):
+            writer.transport.abort()
             return
         deaf = asyncio.Event()
         both = [
@@ -134,7 +134,9 @@ class ChaosProxy:
 
 
 async def _end_others() -> None:
+    await asyncio.sleep(0.01)  # a connection accepted just now gets to its handler, which closes it
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
+    await asyncio.sleep(0.01)  # and what was aborted is closed
