@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping
 
 from heat_workflow import errors
@@ -22,6 +21,7 @@ from heat_workflow.model import (
     Task,
     TaskState,
     WorkflowState,
+    changed,
 )
 
 _S = TaskState
@@ -50,7 +50,7 @@ def with_due(task: Task) -> Task:
     elif task.state is _S.CANCELLING:
         moments = [task.cancel_until]
     known = [moment for moment in moments if moment is not None]
-    return dataclasses.replace(task, due_at=min(known) if known else None)
+    return changed(task, due_at=min(known) if known else None)
 
 
 def moved(task: Task, to: TaskState, now: float, **changes: object) -> Task:
@@ -60,7 +60,7 @@ def moved(task: Task, to: TaskState, now: float, **changes: object) -> Task:
         changes = {"ready_at": now, "not_before": None, "status_reason": "", **changes}
     if to in FINISHED and to is not _S.UNDONE:
         changes = {"finished_at": now, "lease_until": None, "cancel_until": None, **changes}
-    return with_due(dataclasses.replace(task, state=to, **changes))  # type: ignore[arg-type]
+    return with_due(changed(task, state=to, **changes))
 
 
 def claimed(task: Task, agent_id: AgentId, claim_id: ClaimId, now: float) -> Task:
@@ -82,7 +82,7 @@ def extended(task: Task, now: float) -> Task:
     """The task with a lease counted from now; a stalled one is leased again under the same attempt (G5)."""
     if task.state is _S.STALLED:
         return moved(task, _S.LEASED, now, lease_until=now + LEASE, status_reason="")
-    return with_due(dataclasses.replace(task, lease_until=now + LEASE))
+    return with_due(changed(task, lease_until=now + LEASE))
 
 
 def reported(task: Task, report: Report, now: float) -> Task:

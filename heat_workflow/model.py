@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Mapping, Sequence
-from typing import NewType, Union
+from typing import NewType, TypeVar, Union
 
 TaskId = NewType("TaskId", str)
 WorkflowId = NewType("WorkflowId", str)
@@ -18,12 +18,27 @@ AgentId = NewType("AgentId", str)
 ProjectId = NewType("ProjectId", str)
 ClaimId = NewType("ClaimId", str)
 Json = Union[None, bool, int, float, str, list["Json"], dict[str, "Json"]]
+Fact = TypeVar("Fact")
 
 LEASE = 60.0  # seconds a claim or heartbeat is good for
 HEARTBEAT_INTERVAL = 20.0  # three heartbeats fit into a lease, so one lost request is no stall
 CANCEL_GRACE = 10.0  # seconds between SIGTERM and SIGKILL in the guest
 REPORT_MARGIN = 30.0  # seconds the API waits past a run's timeout for the agent's own word
 RETRY_DELAY_MOST = 3600.0  # cap of the exponential back-off between attempts
+
+
+def changed(fact: Fact, **changes: object) -> Fact:
+    """The fact with these fields changed: dataclasses.replace at a tenth of its cost.
+
+    A task has some forty fields and moves thousands of times a second; our facts check nothing on their way in.
+    """
+    new = object.__new__(type(fact))
+    fields = vars(new)
+    fields.update(vars(fact))
+    fields.update(changes)
+    if len(fields) != len(vars(fact)):
+        raise TypeError(f"{type(fact).__name__} has no field {', '.join(sorted(changes.keys() - vars(fact).keys()))}")
+    return new
 
 
 class TaskState(str, enum.Enum):

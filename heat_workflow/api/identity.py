@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import ipaddress
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -122,6 +123,7 @@ class Sources:
         return address is not None and any(address in network for network in self._trusted)
 
 
+@functools.lru_cache(4096)
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         address = ipaddress.ip_address(text)

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import functools
-import json
 import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import pydantic
+import pydantic_core
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route as StarletteRoute
+from starlette.types import Receive, Scope, Send
 
 from heat_workflow import errors
 from heat_workflow.api import strict_json
@@ -127,9 +127,21 @@ def starlette_routes(table: Iterable[Route], services: Services) -> list[Starlet
     for route in table:
         paths.setdefault(route.path, {})[route.method] = route
     return [
-        StarletteRoute(path, functools.partial(_handle, by_method, services), methods=list(by_method))
+        StarletteRoute(path, _Endpoint(by_method, services), methods=list(by_method))
         for path, by_method in paths.items()
     ]
+
+
+class _Endpoint:
+    """The ASGI application of one path. Starlette would wrap a function once more, to catch what never gets out."""
+
+    def __init__(self, by_method: Mapping[str, Route], services: Services) -> None:
+        self._by_method = by_method
+        self._services = services
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await _handle(self._by_method, self._services, Request(scope, receive, send))
+        await response(scope, receive, send)
 
 
 async def _handle(by_method: Mapping[str, Route], services: Services, request: Request) -> Response:
@@ -226,7 +238,7 @@ def _query_of(request: Request) -> dict[str, str]:
 
 
 def _refuse_query(request: Request) -> None:
-    if request.query_params:
+    if request.scope["query_string"]:
         raise errors.Malformed(f"this request takes no query parameters, not {', '.join(request.query_params)[:200]}")
 
 
@@ -288,5 +300,4 @@ def _response(answer: Answer, request_id: str) -> Response:
         return Response(None, 204, headers)
     if isinstance(answer.body, bytes):
         return Response(answer.body, answer.status, headers, answer.content_type)
-    content = json.dumps(answer.body, ensure_ascii=False, separators=(",", ":")).encode()
-    return Response(content, answer.status, headers, answer.content_type)
+    return Response(pydantic_core.to_json(answer.body), answer.status, headers, answer.content_type)

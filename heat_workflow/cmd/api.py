@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 import uvicorn
@@ -27,6 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     except errors.HeatWorkflowError as exc:
         print(f"heat-workflow-api: {exc.detail}", file=sys.stderr)
         return 1
+    _spare_the_collector()
     uvicorn.run(
         application,
         http=BoundedProtocol,
@@ -45,6 +47,17 @@ def main(argv: list[str] | None = None) -> int:
         backlog=4096,
     )
     return 0
+
+
+def _spare_the_collector() -> None:
+    """Keep garbage collection away from what lives as long as the process, and let it come less often.
+
+    A batch of five hundred tasks makes a hundred thousand objects of which hardly one is garbage: at the usual
+    threshold a tenth of the time went into looking for it.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 if __name__ == "__main__":

@@ -147,6 +147,10 @@ class Tx(Protocol):
     def save_last_seen(self, times: Mapping[str, float]) -> None:
         """By agent id, when it was last heard of."""
 
+    def find_able_agent(self, project_id: str, capabilities: Sequence[str]) -> model.Agent | None:
+        """An agent of the project that is not revoked and holds all of these; an active one if there is one, and of
+        several the one that was heard of last."""
+
     def list_agents(
         self, project_id: str | None, filters: Mapping[str, Any], marker: str | None, limit: int
     ) -> list[model.Agent]: ...
@@ -203,7 +207,8 @@ class Store(Protocol):
     async def glance(self, fn: Callable[[Tx], T]) -> T:
         """As read, for a few rows by key: ``find_agent``, ``find_claim``, ``find_ready`` with a small limit."""
 
-    async def start(self, wake: Callable[[Iterable[str]], None]) -> None:
-        """Begin work; ``wake`` is called in the event loop with the keys of committed transactions."""
+    async def start(self, wake: Callable[[Mapping[str, int]], None]) -> None:
+        """Begin work; ``wake`` is called in the event loop with the keys of committed transactions,
+        each with how often it was woken for."""
 
     async def close(self) -> None: ...

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import sqlalchemy as sa
@@ -15,13 +16,38 @@ _CONNECT_MOST = 5  # seconds
 _ANSWER_MOST = 30  # seconds for the answer to one statement
 
 
+Run = Callable[..., Any]  # runs a fixed statement with parameters by name
+
+
+# Each statement is made once: what runs them keeps their text by their identity.
+@functools.cache
+def _insert(table: sa.Table, names: tuple[str, ...]) -> sa.Insert:
+    return sa.insert(table).values({name: sa.bindparam(name) for name in names})
+
+
+@functools.cache
+def _insert_sqlite(table: sa.Table, names: tuple[str, ...]) -> sa.Insert:
+    return sqlite.insert(table).values({name: sa.bindparam(name) for name in names}).on_conflict_do_nothing()
+
+
+@functools.cache
+def _insert_postgresql(table: sa.Table, names: tuple[str, ...]) -> sa.Insert:
+    return postgresql.insert(table).values({name: sa.bindparam(name) for name in names}).on_conflict_do_nothing()
+
+
+@functools.cache
+def _find(table: sa.Table) -> sa.Select[Any]:
+    same = (column == sa.bindparam(column.name) for column in table.primary_key)
+    return sa.select(sa.literal_column("1")).select_from(table).where(*same)
+
+
 class Dialect(Protocol):
     """One database's way of doing what SQL leaves open."""
 
     locks_rows: bool  # False where there is one writer, who needs no row locks
 
-    def insert_missing(self, connection: sa.Connection, table: sa.Table, new_rows: Sequence[Mapping[str, Any]]) -> int:
-        """Insert the rows whose primary key is not there yet; how many those were.
+    def insert_missing(self, run: Run, table: sa.Table, row: Mapping[str, Any]) -> bool:
+        """Insert the row unless its primary key is there already; whether it was inserted.
 
         May raise a duplicate entry while another transaction inserts the same row: run the transaction again.
         """
@@ -40,9 +66,8 @@ class ServerDialect(Dialect, Protocol):
 class Sqlite:
     locks_rows = False
 
-    def insert_missing(self, connection: sa.Connection, table: sa.Table, new_rows: Sequence[Mapping[str, Any]]) -> int:
-        insert: Any = sqlite.insert(table).on_conflict_do_nothing().returning(sa.literal_column("1"))
-        return sum(len(connection.execute(insert, row).fetchall()) for row in new_rows)
+    def insert_missing(self, run: Run, table: sa.Table, row: Mapping[str, Any]) -> bool:
+        return bool(run(_insert_sqlite(table, tuple(row)), **row).rowcount)
 
 
 class PostgreSql:
@@ -57,9 +82,8 @@ class PostgreSql:
         "tcp_user_timeout": _ANSWER_MOST * 1000,
     }
 
-    def insert_missing(self, connection: sa.Connection, table: sa.Table, new_rows: Sequence[Mapping[str, Any]]) -> int:
-        insert: Any = postgresql.insert(table).on_conflict_do_nothing().returning(sa.literal_column("1"))
-        return sum(len(connection.execute(insert, row).fetchall()) for row in new_rows)
+    def insert_missing(self, run: Run, table: sa.Table, row: Mapping[str, Any]) -> bool:
+        return bool(run(_insert_postgresql(table, tuple(row)), **row).rowcount)
 
     def begin_read(self, connection: sa.Connection) -> None:
         connection.execution_options(isolation_level="REPEATABLE READ")
@@ -77,14 +101,12 @@ class MariaDb:
         "write_timeout": _ANSWER_MOST,
     }
 
-    def insert_missing(self, connection: sa.Connection, table: sa.Table, new_rows: Sequence[Mapping[str, Any]]) -> int:
+    def insert_missing(self, run: Run, table: sa.Table, row: Mapping[str, Any]) -> bool:
         """By looking first. INSERT IGNORE would also store a value cut short instead of refusing it."""
-        inserted = 0
-        for row in new_rows:
-            same = (column == row[column.name] for column in table.primary_key)
-            if connection.execute(sa.select(sa.literal_column("1")).where(*same)).first() is None:
-                inserted += connection.execute(sa.insert(table), row).rowcount
-        return inserted
+        key = {column.name: row[column.name] for column in table.primary_key}
+        if run(_find(table), **key).fetchone() is not None:
+            return False
+        return bool(run(_insert(table, tuple(row)), **row).rowcount)
 
     def begin_read(self, connection: sa.Connection) -> None:
         connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")

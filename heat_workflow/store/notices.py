@@ -6,8 +6,8 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import psycopg
 import sqlalchemy as sa
@@ -17,6 +17,7 @@ from oslo_log import log
 from heat_workflow.store import tables
 
 LOG = log.getLogger(__name__)
+Wake = Callable[[Mapping[str, int]], None]
 _CHANNEL = "heat_workflow"
 _PAYLOAD_MOST = 7000  # bytes; PostgreSQL takes 8000
 _POLL_EVERY = 0.1  # seconds between looks at MariaDB's news, so that a wake-up is p99 under 1 s
@@ -29,20 +30,25 @@ _RETRY = 1.0  # seconds before a lost connection is tried again
 class Notices(Protocol):
     """How one replica's transactions become another's wake-ups."""
 
-    def send(self, connection: sa.Connection, keys: Sequence[str], now: float) -> None:
-        """Tell the keys as part of this transaction."""
+    def send(self, connection: sa.Connection, keys: Mapping[str, int], now: float) -> None:
+        """Tell the keys, each with how much there is to wake for, as part of this transaction."""
 
-    def listen(self, wake: Callable[[Iterable[str]], None]) -> None:
+    def listen(self, wake: Wake) -> None:
         """Call ``wake`` with the keys of other replicas' transactions until ``stop``."""
 
     def stop(self) -> None: ...
 
 
-def _tell(me: str, payload: str, wake: Callable[[Iterable[str]], None]) -> None:
+def _tell(me: str, payload: str, wake: Wake) -> None:
     """Wake by what another replica sent; a replica's own waiters were woken at its commit already."""
-    sender, *keys = payload.split("\n")
+    sender, *lines = payload.split("\n")
     if sender != me:
-        wake(keys)
+        wake({key: int(count) for count, _, key in (line.partition(" ") for line in lines)})
+
+
+def _lines(keys: Mapping[str, int]) -> list[str]:
+    """Count and key, a line each, always in the same order."""
+    return [f"{count} {key}" for key, count in sorted(keys.items())]
 
 
 def notices_for(engine: sa.Engine) -> Notices:
@@ -57,13 +63,13 @@ class PostgreSqlNotices:
         self._url = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
         self._stopped = threading.Event()
 
-    def send(self, connection: sa.Connection, keys: Sequence[str], now: float) -> None:
+    def send(self, connection: sa.Connection, keys: Mapping[str, int], now: float) -> None:
         payload = self._me
-        for key in keys:
-            if len(payload.encode()) + len(key.encode()) >= _PAYLOAD_MOST:
+        for line in _lines(keys):
+            if len(payload.encode()) + len(line.encode()) >= _PAYLOAD_MOST:
                 self._notify(connection, payload)
                 payload = self._me
-            payload = f"{payload}\n{key}"
+            payload = f"{payload}\n{line}"
         self._notify(connection, payload)
 
     def _notify(self, connection: sa.Connection, payload: str) -> None:
@@ -71,7 +77,7 @@ class PostgreSqlNotices:
             "SELECT pg_notify(%(channel)s, %(payload)s)", {"channel": _CHANNEL, "payload": payload}
         )
 
-    def listen(self, wake: Callable[[Iterable[str]], None]) -> None:
+    def listen(self, wake: Wake) -> None:
         while not self._stopped.is_set():
             try:
                 with psycopg.connect(self._url, autocommit=True) as connection:
@@ -95,10 +101,10 @@ class PolledNotices:
         self._engine = engine
         self._stopped = threading.Event()
 
-    def send(self, connection: sa.Connection, keys: Sequence[str], now: float) -> None:
-        connection.execute(sa.insert(tables.news).values(at=now, keys="\n".join([self._me, *keys])))
+    def send(self, connection: sa.Connection, keys: Mapping[str, int], now: float) -> None:
+        connection.execute(sa.insert(tables.news).values(at=now, keys="\n".join([self._me, *_lines(keys)])))
 
-    def listen(self, wake: Callable[[Iterable[str]], None]) -> None:
+    def listen(self, wake: Wake) -> None:
         seen: dict[int, None] = {}
         last = -1
         cleaned = time.monotonic()
@@ -113,7 +119,7 @@ class PolledNotices:
                 LOG.warning("Could not read the news (%s); polls look for themselves", type(exc).__name__)
                 self._stopped.wait(_RETRY)
 
-    def _look(self, connection: sa.Connection, seen: dict[int, None], last: int, wake: Callable[[Any], None]) -> int:
+    def _look(self, connection: sa.Connection, seen: dict[int, None], last: int, wake: Wake) -> int:
         c = tables.news.c
         if last < 0:
             return int(connection.execute(sa.select(sa.func.coalesce(sa.func.max(c.id), 0))).scalar_one())

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
+
+_Take = Callable[[Mapping[str, Any]], Any]
 
 
 class Prepared:
@@ -14,23 +17,36 @@ class Prepared:
 
     def __init__(self, dialect: sa.Dialect) -> None:
         self._dialect = dialect
-        self._compiled: dict[int, tuple[str, list[str] | None, dict[str, Any]]] = {}
+        self._compiled: dict[int, tuple[str, _Take, dict[str, Any]]] = {}
 
     def __call__(self, connection: sa.Connection, statement: Any, params: Mapping[str, Any]) -> Any:
         """The result, to be fetched as tuples."""
         text, values = self.prepared(statement, params)
         return connection.exec_driver_sql(text, values)
 
+    def many(self, connection: sa.Connection, statement: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+        """The statement once for each row, in one call of the driver."""
+        text = self.prepared(statement, rows[0])[0]
+        connection.exec_driver_sql(text, [self.prepared(statement, row)[1] for row in rows])
+
     def prepared(self, statement: Any, params: Mapping[str, Any]) -> tuple[str, Any]:
         """The statement's text and its parameters as the driver takes them."""
-        text, positions, constants = self._compiled.get(id(statement)) or self._compile(statement)
-        values = {**constants, **params}
-        return text, values if positions is None else tuple(values[name] for name in positions)
+        text, take, constants = self._compiled.get(id(statement)) or self._compile(statement)
+        return text, take({**constants, **params} if constants else params)
 
-    def _compile(self, statement: Any) -> tuple[str, list[str] | None, dict[str, Any]]:
-        """The text, the order of its parameters where they have no names, and the values fixed in the statement."""
+    def _compile(self, statement: Any) -> tuple[str, _Take, dict[str, Any]]:
+        """The text, how its parameters are taken from named ones, and the values fixed in the statement."""
         compiled = statement.compile(dialect=self._dialect)
         positions = compiled.positiontup if compiled.positional else None
         constants = {name: value for name, value in compiled.params.items() if value is not None}
-        entry = self._compiled[id(statement)] = (str(compiled), positions, constants)
+        entry = self._compiled[id(statement)] = (str(compiled), _taking(positions), constants)
         return entry
+
+
+def _taking(positions: Sequence[str] | None) -> _Take:
+    """How a driver wants parameters: by name as they are, or in the order of their places."""
+    if positions is None:
+        return dict
+    if len(positions) < 2:  # itemgetter gives a bare value for one name, and takes no none
+        return lambda values: tuple(values[name] for name in positions)
+    return operator.itemgetter(*positions)

@@ -4,19 +4,36 @@
 from __future__ import annotations
 
 import enum
+import functools
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from heat_workflow import model
 from heat_workflow.store import tables
 
 Row = Mapping[str, Any]
+Fact = TypeVar("Fact")
+_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
+_TASK_STATES = {state.value: state for state in model.TaskState}
+
+
+def _made(kind: type[Fact], fields: Mapping[str, Any]) -> Fact:
+    """The fact with these fields, without the forty calls of a frozen dataclass's own making."""
+    fact = object.__new__(kind)
+    vars(fact).update(fields)
+    return fact
+
+
+@functools.lru_cache(4096)
+def _shared(text: str) -> Any:
+    """What the text says. For small values that stand in many rows; nobody changes what a fact holds."""
+    return json.loads(text)
 
 
 def dump(value: Any) -> str:
     """JSON text; keys keep their order, so that what was stored comes back as it was sent."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return _ENCODER.encode(value)
 
 
 def _flag(value: bool | None) -> int | None:
@@ -52,10 +69,10 @@ def workflow_row(workflow: model.Workflow) -> dict[str, Any]:
 
 def workflow_of(row: Sequence[Any]) -> model.Workflow:
     fields = dict(zip(WORKFLOW, row, strict=True))
-    fields["tags"] = json.loads(fields["tags"])
+    fields["tags"] = _shared(fields["tags"])
     fields["state"] = model.WorkflowState(fields["state"])
     fields["sealed"] = bool(fields["sealed"])
-    return model.Workflow(**fields)
+    return _made(model.Workflow, fields)
 
 
 def task_row(task: model.Task) -> dict[str, Any]:
@@ -77,12 +94,12 @@ def task_of(row: Sequence[Any]) -> model.Task:
     fields = dict(zip(TASK, row, strict=True))
     fields["holds_name"] = bool(fields["holds_name"])
     fields["spec"] = json.loads(fields["spec"])
-    fields["capabilities"] = json.loads(fields["capabilities"])
+    fields["capabilities"] = _shared(fields["capabilities"])
     fields["priority"] = -fields.pop("rank")
-    fields["state"] = model.TaskState(fields["state"])
+    fields["state"] = _TASK_STATES[fields["state"]]
     fields["detached"] = bool(fields["detached"])
     fields["confirmed"] = None if fields["confirmed"] is None else bool(fields["confirmed"])
-    return model.Task(**fields)
+    return _made(model.Task, fields)
 
 
 def attempt_row(attempt: model.Attempt) -> dict[str, Any]:
@@ -92,7 +109,7 @@ def attempt_row(attempt: model.Attempt) -> dict[str, Any]:
 def attempt_of(row: Sequence[Any]) -> model.Attempt:
     fields = dict(zip(ATTEMPT, row, strict=True))
     fields["outputs"] = json.loads(fields["outputs"])
-    return model.Attempt(**fields)
+    return _made(model.Attempt, fields)
 
 
 def agent_row(agent: model.Agent) -> dict[str, Any]:
@@ -109,10 +126,10 @@ def agent_row(agent: model.Agent) -> dict[str, Any]:
 
 def agent_of(row: Sequence[Any]) -> model.Agent:
     fields = dict(zip(AGENT, row, strict=True))
-    fields["capabilities"] = json.loads(fields["capabilities"])
-    fields["heat"] = None if fields["heat"] is None else json.loads(fields["heat"])
+    fields["capabilities"] = _shared(fields["capabilities"])
+    fields["heat"] = None if fields["heat"] is None else _shared(fields["heat"])
     fields["state"] = model.AgentState(fields["state"])
     fields["draining"] = bool(fields["draining"])
-    fields["inventory"] = json.loads(fields["inventory"])
-    fields["old_hashes"] = json.loads(fields["old_hashes"])
-    return model.Agent(**fields)
+    fields["inventory"] = _shared(fields["inventory"])
+    fields["old_hashes"] = _shared(fields["old_hashes"])
+    return _made(model.Agent, fields)

@@ -15,7 +15,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -81,7 +81,21 @@ class _Direct(Prepared):
         try:
             return driver.execute(text, values)
         except sqlite3.Error as exc:
-            raise sa.exc.DBAPIError.instance(text, (), exc, sqlite3.Error, hide_parameters=True) from exc
+            raise _wrapped(text, exc) from exc
+
+    def many(self, connection: sa.Connection, statement: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+        text = self.prepared(statement, rows[0])[0]
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        try:
+            driver.executemany(text, (self.prepared(statement, row)[1] for row in rows))
+        except sqlite3.Error as exc:
+            raise _wrapped(text, exc) from exc
+
+
+def _wrapped(text: str, exc: sqlite3.Error) -> BaseException:
+    """The driver's error as SQLAlchemy's, without the parameters: they may be secrets."""
+    return sa.exc.DBAPIError.instance(text, (), exc, sqlite3.Error, hide_parameters=True)
 
 
 class _Write:
@@ -93,7 +107,7 @@ class _Write:
         self.future: asyncio.Future[Any] = loop.create_future()
         self.result: Any = None
         self.error: BaseException | None = None
-        self.wakes: set[str] = set()
+        self.wakes: Mapping[str, int] = {}
         self.finished: list[str] = []
 
     def settle(self) -> None:
@@ -123,12 +137,12 @@ class SqliteStore:
         self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._readers = concurrent.futures.ThreadPoolExecutor(_READERS, "store-read")
         self._writer = threading.Thread(target=self._write_forever, name="store-write", daemon=True)
-        self._wake: Callable[[Iterable[str]], None] = lambda keys: None
+        self._wake: Callable[[Mapping[str, int]], None] = lambda keys: None
         self._glancing: sa.Connection | None = None
         self._closed = False
         self.finished: collections.Counter[str] = collections.Counter()
 
-    async def start(self, wake: Callable[[Iterable[str]], None]) -> None:
+    async def start(self, wake: Callable[[Mapping[str, int]], None]) -> None:
         self._wake = wake
         self._connection = await asyncio.to_thread(self._connect)
         self._glancing = self._engine.connect()
@@ -208,17 +222,17 @@ class SqliteStore:
             LOG.exception("A group of %d transactions failed", len(group))
             for write in group:
                 write.error = errors.Unavailable("the store failed; repeat the request", retry_after=1)
-        keys: set[str] = set()
+        keys: collections.Counter[str] = collections.Counter()
         for write in group:
             if write.error is None:
-                keys |= write.wakes
+                keys.update(write.wakes)
                 self.finished.update(write.finished)
         for loop in {write.loop for write in group}:
             settled = [write for write in group if write.loop is loop]
             with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
                 loop.call_soon_threadsafe(self._settle, settled, keys)
 
-    def _settle(self, group: list[_Write], keys: set[str]) -> None:
+    def _settle(self, group: list[_Write], keys: Mapping[str, int]) -> None:
         for write in group:
             write.settle()
         if keys:

@@ -10,7 +10,7 @@ import contextlib
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import sqlalchemy as sa
@@ -59,12 +59,12 @@ class ServerStore:
         self._notices: Notices = notices_for(self._engine)
         self._listener: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._wake: Callable[[Iterable[str]], None] = lambda keys: None
+        self._wake: Callable[[Mapping[str, int]], None] = lambda keys: None
         self._closed = False
         self._counting = threading.Lock()
         self.finished: collections.Counter[str] = collections.Counter()
 
-    async def start(self, wake: Callable[[Iterable[str]], None]) -> None:
+    async def start(self, wake: Callable[[Mapping[str, int]], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._wake = wake
         self._listener = threading.Thread(
@@ -80,7 +80,7 @@ class ServerStore:
         self._threads.shutdown()
         self._engine.dispose()
 
-    def _wake_soon(self, keys: Iterable[str]) -> None:
+    def _wake_soon(self, keys: Mapping[str, int]) -> None:
         """Called from any thread."""
         assert self._loop is not None
         with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
@@ -127,7 +127,7 @@ class ServerStore:
             result = fn(tx)
             tx.flush_events()
             if tx.wakes:
-                self._notices.send(connection, sorted(tx.wakes), tx.now)
+                self._notices.send(connection, tx.wakes, tx.now)
             failpoint("commit.before")
         failpoint("commit.after")
         if tx.wakes:

@@ -132,22 +132,25 @@ def _insert(tx: Tx, workflow: model.Workflow, requests: Sequence[NewTask]) -> li
             settling.move(tx, holder, Task(**{**vars(holder), "holds_name": False}))
     ids = {task.name: task.id for task in tasks}
     skipped = [_first_hopeless(tx, task, edges[task.name]) for task in tasks]
-    tx.insert_tasks(tasks, dict(definitions))  # type: ignore[arg-type]
+    placed = [_placed(tx, task, hopeless) for task, hopeless in zip(tasks, skipped, strict=True)]
+    tx.insert_tasks(placed, dict(definitions))  # type: ignore[arg-type]
     failpoint("add.inserted")
     tx.insert_requirements(
         workflow.id,
         [(task.id, requirements.id_of(other, ids)) for task in tasks for other in edges[task.name]],
     )
     failpoint("add.edges")
-    for task, request in zip(tasks, requests, strict=True):
+    for task, request in zip(placed, requests, strict=True):
         hidden = building.hidden_inputs(request)
         if hidden:
             tx.seal(task, "input", hidden)
-        tx.add_event(workflow.id, "task-added", task, {"name": task.name, "state": task.state.value})
+        tx.add_event(workflow.id, "task-added", task, {"name": task.name, "state": TaskState.WAITING.value})
+        if task.state is not TaskState.WAITING:
+            announcing.announce(tx, task)
     failpoint("add.sealed")
     # Where one of them ends at once, that may have moved others before their turn here.
     ending = any(skipped) or any(task.spec.get("recorded_only") for task in tasks)
-    moved = [_first_move(tx, task, hopeless, ending) for task, hopeless in zip(tasks, skipped, strict=True)]
+    moved = [_first_move(tx, task, hopeless, ending) for task, hopeless in zip(placed, skipped, strict=True)]
     failpoint("add.moved")
     return moved
 
@@ -156,6 +159,12 @@ def _first_hopeless(tx: Tx, task: Task, required: Sequence[Task | str]) -> Task 
     """A requirement that is over and does not let the task run."""
     over = (other for other in required if isinstance(other, Task) and other.finished)
     return next((other for other in over if not settling.lets_run(tx, other, task.undo_of)), None)
+
+
+def _placed(tx: Tx, task: Task, hopeless: Task | None) -> Task:
+    """The task as it comes in: ready, if nothing holds it and its move brings nothing else about."""
+    moves_alone = hopeless is None and not task.pending and not task.spec.get("recorded_only")
+    return announcing.readied(tx, task) if moves_alone else task
 
 
 def _first_move(tx: Tx, added: Task, hopeless: Task | None, ending: bool) -> Task:

@@ -14,12 +14,12 @@ from heat_workflow.store import Tx
 from heat_workflow.taskqueue import requirements
 
 UNGROUPED = "Heat::Ungrouped"
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def digest(value: Any) -> str:
     """SHA-256 of the canonical JSON: equal for equal content, whatever the order of keys."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(_CANONICAL.encode(value).encode()).hexdigest()
 
 
 def fingerprint(tx: Tx, request: NewTask) -> str:

@@ -13,7 +13,7 @@ from heat_workflow.model import Agent, AgentState, Json, Task
 from heat_workflow.store import Tx
 from heat_workflow.taskqueue import announcing, reporting, requirements
 
-_FIRST_LOOK = 2  # candidates per route looked at first: nearly always the first one fits
+_FIRST_LOOK = 1  # candidates per route looked at first: nearly always that one fits
 _PAGE = 50  # and from then on
 
 
@@ -32,14 +32,30 @@ def routes_of(agent: Agent) -> list[str]:
     return [*agent.capabilities, ""]
 
 
-def has_work(tx: Tx, agent_id: str, claim_id: str) -> bool:
-    """Whether a claim would give something or say something. Reads only, so that an idle poll costs no write."""
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """What an agent finds that looks for work."""
+
+    work: bool  # a claim would give something or say something
+    beyond: frozenset[str] = frozenset()  # wake-up keys of routes where tasks are ready, but none for this agent
+
+
+def look(tx: Tx, agent_id: str, claim_id: str) -> Look:
+    """What a claim would find. Reads only, so that an idle poll costs no write."""
     agent = tx.find_agent(agent_id)
     if agent is None or agent.state is AgentState.REVOKED:
-        return True
+        return Look(True)
     if tx.find_claim(agent.id, claim_id) is not None:
-        return True
-    return _may_take(agent) and next(_candidates(tx, agent), None) is not None
+        return Look(True)
+    if _may_take(agent) and next(_candidates(tx, agent), None) is not None:
+        return Look(True)
+    ready = (route for route in routes_of(agent) if tx.find_ready(agent.project_id, route, 1, 0))
+    return Look(False, frozenset(announcing.route_key(agent.project_id, route) for route in ready))
+
+
+def has_work(tx: Tx, agent_id: str, claim_id: str) -> bool:
+    """Whether a claim would give something or say something."""
+    return look(tx, agent_id, claim_id).work
 
 
 def claim(tx: Tx, agent_id: str, claim_id: str) -> Claimed | None:

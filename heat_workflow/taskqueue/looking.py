@@ -61,7 +61,6 @@ class Onlooker:
 
     def __init__(self, tx: Tx) -> None:
         self._tx = tx
-        self._agents: dict[str, list[Agent]] = {}
         self._workflows: dict[str, model.Workflow | None] = {}
         self._able: dict[tuple[str, ...], str] = {}
 
@@ -105,17 +104,10 @@ class Onlooker:
         return self._able[wanted]
 
     def _agent_for(self, task: Task) -> str:
-        if task.project_id not in self._agents:
-            self._agents[task.project_id] = self._tx.list_agents(task.project_id, {}, None, 1000)
         wanted = ", ".join(task.capabilities) or "any"
-        able = [
-            agent
-            for agent in self._agents[task.project_id]
-            if agent.state is not AgentState.REVOKED and set(task.capabilities) <= set(agent.capabilities)
-        ]
-        if not able:
+        best = self._tx.find_able_agent(task.project_id, task.capabilities)
+        if best is None:
             return f"capability {wanted}: no agent of this project has it"
-        best = max(able, key=lambda agent: (agent.state is AgentState.ACTIVE, agent.last_seen_at or 0))
         return f"agent {_named(best)} (capability {wanted}); {_contact(self._tx, best)}"
 
 

@@ -48,16 +48,30 @@ class Polls:
     async def _wait(self, agent: model.Agent, claim_id: str, news: News, deadline: float) -> Claimed | None:
         loop = asyncio.get_running_loop()
         while True:
-            if await self._queue.glance(claiming.has_work, agent.id, claim_id):
-                claimed = await self._queue.write(claiming.claim, agent.id, claim_id)
-                if claimed is not None:
-                    return claimed
+            claimed = await self._look(agent, claim_id, news)
+            if claimed is not None:
+                return claimed
             left = deadline - loop.time()
             if left <= 0 or news.closed:
                 return None
             await news.wait(left)
             if self._waiting.get(agent.id) is not news:
                 raise errors.Conflict("a newer claim of this agent took the place of this one", code="superseded")
+
+    async def _look(self, agent: model.Agent, claim_id: str, news: News) -> Claimed | None:
+        """Take what is there for the agent; the hints that were about something else go on to the next."""
+        hints = news.take_hints()
+        try:
+            seen = await self._queue.glance(claiming.look, agent.id, claim_id)
+            if not seen.work:
+                hints = {key: hint for key, hint in hints.items() if key in seen.beyond}
+                return None
+            claimed = await self._queue.write(claiming.claim, agent.id, claim_id)
+            if claimed is not None:
+                hints.pop(announcing.route_key(agent.project_id, claimed.task.route), None)
+            return claimed
+        finally:
+            self._wakeups.pass_on(hints.values())
 
     def _take_place(self, agent_id: str, news: News) -> None:
         older = self._waiting.get(agent_id)

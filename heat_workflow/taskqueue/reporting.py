@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from heat_workflow import errors, lifecycle, model
 from heat_workflow.failpoints import failpoint
 from heat_workflow.model import Report, Task, TaskState
@@ -41,7 +39,7 @@ def report(tx: Tx, agent_id: str, task_id: str, said: Report) -> Task:
     after = lifecycle.reported(task, said, tx.now)
     assert recorded is not None  # a leased task has the row of its attempt
     tx.save_attempt(
-        dataclasses.replace(
+        model.changed(
             recorded,
             finished_at=tx.now,
             result=said.status.value,
@@ -60,8 +58,9 @@ def report(tx: Tx, agent_id: str, task_id: str, said: Report) -> Task:
 
 
 def _same(tx: Tx, recorded: model.Attempt, said: Report) -> bool:
-    marks = (_mark(tx, said, False), _mark(tx, said, True))
-    return recorded.claim_id == said.claim_id and recorded.digest in marks
+    if recorded.digest is None or recorded.claim_id != said.claim_id:
+        return False
+    return recorded.digest in (_mark(tx, said, False), _mark(tx, said, True))
 
 
 def _mark(tx: Tx, said: Report, hides: bool) -> str:
@@ -99,6 +98,8 @@ def _refuse_fenced(task: Task, agent_id: str, attempt: int, claim_id: str) -> No
 
 
 def _refuse_undeclared(tx: Tx, task: Task, said: Report) -> None:
+    if not said.outputs:
+        return
     declared = {output["name"] for output in tx.get_definition(task.project_id, task.definition_id)["outputs"]}
     unknown = sorted(set(said.outputs) - declared)
     if unknown:

@@ -16,12 +16,16 @@ from heat_workflow.taskqueue import announcing, batches, undoing
 
 def move(tx: Tx, before: Task, after: Task) -> Task:
     """Record the move with its event and carry its consequences; Conflict if somebody else moved the task."""
-    if after.finished:
-        # Successors count down under the workflow's lock: two last requirements that finish at once both count.
-        tx.lock_workflow(before.project_id, before.workflow_id)
+    if not after.finished:
+        return _record(tx, before, after)
+    # Successors count down under the workflow's lock: two last requirements that finish at once both count.
+    workflow = tx.lock_workflow(before.project_id, before.workflow_id)
     _record(tx, before, after)
-    if after.finished and after.state is not before.state:
+    if after.state is not before.state:
         _carry(tx, after)
+        if workflow is not None and _may_end(workflow):
+            end_if_done(tx, after.project_id, after.workflow_id)
+        failpoint("settle.ended")
     return after
 
 
@@ -51,8 +55,11 @@ def _carry(tx: Tx, task: Task) -> None:
     ended = collections.deque([task])
     while ended:
         ended += _finish(tx, ended.popleft())
-    end_if_done(tx, task.project_id, task.workflow_id)
-    failpoint("settle.ended")
+
+
+def _may_end(workflow: model.Workflow) -> bool:
+    """Whether the end of a task can change the workflow's state: an open one that is active stays that."""
+    return workflow.sealed or workflow.state in (model.WorkflowState.UNDOING, model.WorkflowState.CANCELLING)
 
 
 def _finish(tx: Tx, task: Task) -> list[Task]:
@@ -102,7 +109,7 @@ def _give_turn(tx: Tx, task: Task, members: list[Task]) -> list[Task]:
         return [_skip(tx, member, reason) for member in members]
     pause = batches.pause(task.spec)
     start = tx.now + pause if pause else None
-    return [_count_down(tx, member, dataclasses.replace(member, not_before=start)) for member in members]
+    return [_count_down(tx, member, model.changed(member, not_before=start)) for member in members]
 
 
 def _skip(tx: Tx, task: Task, reason: str) -> Task:
@@ -114,7 +121,7 @@ def _count_down(tx: Tx, before: Task, task: Task) -> Task:
     pending = task.pending - 1
     if pending <= 0:
         pending = outstanding(tx, task)  # what ran again was counted down for before
-    counted = lifecycle.with_due(dataclasses.replace(task, pending=pending))
+    counted = lifecycle.with_due(model.changed(task, pending=pending))
     waits = counted.pending > 0 or (counted.not_before or 0) > tx.now
     return _record(tx, before, counted if waits else announcing.readied(tx, counted))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -31,7 +31,7 @@ def without_fence() -> None:
 def deaf() -> None:
     """Every wake-up is lost, those from other replicas too."""
 
-    def lose(self: Wakeups, keys: Iterable[str]) -> None:
+    def lose(self: Wakeups, keys: Mapping[str, int]) -> None:
         return None
 
     Wakeups.publish = lose  # type: ignore[method-assign]

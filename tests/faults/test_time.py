@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +148,7 @@ def test_f39_g2_a_task_is_delivered_within_thirty_seconds_though_every_wake_up_i
 class Deaf(Wakeups):
     """Wake-ups that all get lost."""
 
-    def publish(self, keys: Iterable[str]) -> None:
+    def publish(self, keys: Mapping[str, int]) -> None:
         """Lose them."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 from heat_workflow import model
@@ -21,8 +21,8 @@ class Ears:
         self.keys: list[str] = []
         self._more = asyncio.Event()
 
-    def wake(self, keys: Iterable[str]) -> None:
-        self.keys += keys
+    def wake(self, keys: Mapping[str, int]) -> None:
+        self.keys += [key for key, count in keys.items() for _ in range(count)]
         self._more.set()
 
     async def hear(self, key: str, within: float = 10) -> None:

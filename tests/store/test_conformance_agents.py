@@ -105,6 +105,31 @@ async def test_agents_are_listed_by_age_and_filtered(store: Store) -> None:
     assert set(await ids(seen_before=2.0)) == {agents[0].id, agents[1].id, never.id}
 
 
+async def test_the_able_agent_is_an_active_one_with_every_capability_heard_of_last(store: Store) -> None:
+    held = ["gpu", 'say "a_b%"', "server=s1"]
+    agents = {
+        "old": facts.agent(capabilities=held, server="s1", last_seen_at=1.0),
+        "best": facts.agent(capabilities=held, server="s1", last_seen_at=2.0),
+        "pending": facts.agent(capabilities=held, server="s1", last_seen_at=9.0, state=AgentState.PENDING),
+        "revoked": facts.agent(capabilities=[*held, "only"], last_seen_at=9.0, state=AgentState.REVOKED),
+        "near": facts.agent(capabilities=["GPU", 'say "axbx"', "server=s12", "gpu2"], server="s12", last_seen_at=9.0),
+        "by name": facts.agent(capabilities=["server=s3"], last_seen_at=3.0),
+        "foreign": facts.agent(capabilities=held, project_id="p2", last_seen_at=9.0),
+    }
+    await insert(store, agents=list(agents.values()))
+
+    async def able(*capabilities: str) -> str | None:
+        found = await store.read(lambda tx: tx.find_able_agent(facts.PROJECT, capabilities))
+        return None if found is None else next(name for name, agent in agents.items() if agent.id == found.id)
+
+    assert await able("gpu") == await able("server=s1", "gpu") == await able('say "a_b%"') == "best"
+    assert await able("only") is None
+    assert await able("gpu", "GPU") is None
+    assert await able("server=s3") == "by name"
+    assert await able("server=s1", "gpu2") is None
+    assert await able() == "near"
+
+
 async def test_an_attempt_comes_back_as_it_was_written_and_ended(store: Store) -> None:
     workflow = facts.workflow()
     task = facts.task(workflow, attempt=2, claim_id=facts.new_id(), agent_id=facts.new_id())

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import sqlalchemy as sa
 from sqlalchemy import bindparam as p
 
@@ -19,6 +22,30 @@ SAVE_AGENT = (
 )
 SAVE_LAST_SEEN = sa.update(t.agent).where(t.agent.c.id == p("key")).values(assigned(t.agent, "last_seen_at"))
 _REVOKED: sa.ColumnElement[str] = sa.literal_column(f"'{model.AgentState.REVOKED.value}'")
+
+
+@functools.cache
+def find_able(capabilities: int, *, by_server: bool) -> sa.Select[Any]:
+    """The agent that holds so many capabilities, each given as the JSON string it is in the column.
+
+    Whether a text holds another is asked with replace(): the three databases have it, and it takes every character as
+    itself, as LIKE does not.
+    """
+    c = t.agent.c
+    query = sa.select(t.agent).where(c.project_id == p("project_id"), c.state != _REVOKED)
+    if by_server:
+        query = query.where(c.server == p("server"))
+    for n in range(capabilities):
+        query = query.where(
+            sa.func.replace(c.capabilities, p(f"capability_{n}"), sa.literal_column("''")) != c.capabilities
+        )
+    active: sa.ColumnElement[str] = sa.literal_column(f"'{model.AgentState.ACTIVE.value}'")
+    none: sa.ColumnElement[int] = sa.literal_column("0")
+    one: sa.ColumnElement[int] = sa.literal_column("1")
+    heard = sa.func.coalesce(c.last_seen_at, none)
+    return query.order_by(sa.case((c.state == active, none), else_=one), heard.desc()).limit(1)
+
+
 LIST_TOMBSTONES = (
     sa.select(t.agent)
     .where(t.agent.c.state == _REVOKED, t.agent.c.revoked_at < p("before"))

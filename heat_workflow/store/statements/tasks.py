@@ -32,6 +32,19 @@ HAS_ATTACHED: sa.Select[Any] = (
     .limit(1)
 )
 FIND_TASK = sa.select(t.task).where(t.task.c.id == p("id"))
+FEW = 8  # names that a statement of their own is kept for
+
+
+@functools.cache
+def find_names(count: int) -> sa.Select[Any]:
+    """The tasks of a workflow that hold one of so many names, are in a fan-out of that name, or have it as their id."""
+    c = t.task.c
+    holds = c.holds_name == sa.literal_column("1")
+    each: list[sa.BindParameter[str]] = [p(f"name_{n}") for n in range(count)]
+    fits = [sa.or_(sa.and_(holds, sa.or_(c.name == name, c.fanout == name)), c.id == name) for name in each]
+    return sa.select(t.task).where(c.workflow_id == p("workflow_id"), sa.or_(sa.false(), *fits)).order_by(c.seq)
+
+
 LIST_TASKS = sa.select(t.task).where(t.task.c.workflow_id == p("workflow_id")).order_by(t.task.c.seq)
 NEXT_TASK_SEQ = sa.select(sa.func.max(t.task.c.seq)).where(t.task.c.workflow_id == p("workflow_id"))
 INSERT_TASK = sa.insert(t.task)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -52,6 +52,15 @@ class Agents(Base):
             query = query.where(sa.or_(c.last_seen_at.is_(None), c.last_seen_at < filters["seen_before"]))
         query = self._after(query, tables.agent, project_id, marker).order_by(c.created_at, c.id).limit(limit)
         return [rows.agent_of(row) for row in self._connection.execute(query)]
+
+    def find_able_agent(self, project_id: str, capabilities: Sequence[str]) -> model.Agent | None:
+        wanted = {f"capability_{n}": rows.dump(capability) for n, capability in enumerate(capabilities)}
+        places = {"project_id": project_id, **wanted}
+        row = None
+        for server in (c.removeprefix("server=") for c in capabilities if c.startswith("server=")):
+            row = row or self._one(st.find_able(len(wanted), by_server=True), server=server, **places)
+        row = row or self._one(st.find_able(len(wanted), by_server=False), **places)
+        return None if row is None else rows.agent_of(row)
 
     def list_tombstones(self, before: float, limit: int) -> list[model.Agent]:
         return [rows.agent_of(row) for row in self._run(st.LIST_TOMBSTONES, before=before, most=limit)]

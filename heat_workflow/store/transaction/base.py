@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ def chunks(values: Sequence[Any]) -> Iterable[Sequence[Any]]:
 
 
 class Base:
-    """One open transaction. ``wakes`` holds the keys to wake after the commit."""
+    """One open transaction. ``wakes`` counts, by key, what there is to wake for after the commit."""
 
     def __init__(self, connection: sa.Connection, run: Prepared, dialect: Dialect, keys: KeyRing, now: float) -> None:
         self._connection = connection
@@ -30,7 +31,7 @@ class Base:
         self._keys = keys
         self._now = now
         self._events: dict[str, list[tuple[str, str | None, str]]] = {}
-        self.wakes: set[str] = set()
+        self.wakes: collections.Counter[str] = collections.Counter()
         self.finished: list[str] = []  # the states that tasks came to
 
     @property
@@ -40,11 +41,15 @@ class Base:
     def _run(self, statement: Any, **params: Any) -> Any:
         return self._prepared(self._connection, statement, params)
 
+    def _many(self, statement: Any, params: Sequence[Mapping[str, Any]]) -> None:
+        if params:
+            self._prepared.many(self._connection, statement, params)
+
     def _one(self, statement: Any, **params: Any) -> Any:
         return self._run(statement, **params).fetchone()
 
     def _insert_missing(self, table: sa.Table, row: Mapping[str, Any]) -> bool:
-        return self._dialect.insert_missing(self._connection, table, [row]) == 1
+        return self._dialect.insert_missing(self._run, table, row)
 
     def _after(self, query: Any, table: sa.Table, project_id: str | None, marker: str | None) -> Any:
         """Start after the marker; one that names nothing of this project starts an empty page."""
@@ -58,4 +63,4 @@ class Base:
         return query.where(sa.or_(c.created_at > at, sa.and_(c.created_at == at, c.id > marker)))
 
     def wake(self, key: str) -> None:
-        self.wakes.add(key)
+        self.wakes[key] += 1

@@ -57,9 +57,9 @@ class History(Base):
     def add_event(self, workflow_id: str, type_: str, task: model.Task | None, body: Mapping[str, model.Json]) -> None:
         task_id = None if task is None else task.id
         self._events.setdefault(workflow_id, []).append((type_, task_id, rows.dump(body)))
-        self.wakes.add(f"workflow:{workflow_id}")
+        self.wake(f"workflow:{workflow_id}")
         if task_id is not None:
-            self.wakes.add(f"task:{task_id}")
+            self.wake(f"task:{task_id}")
 
     def flush_events(self) -> None:
         """Number and write the events: last in the transaction, as numbering locks the workflow."""
@@ -69,16 +69,14 @@ class History(Base):
             last = int(self._one(st.GET_EVENT_SEQ, id=workflow_id)[0])
             first = last - len(events) + 1
             failpoint("events.numbered")
-            for seq, (type_, task_id, body) in enumerate(events, start=first):
-                self._run(
-                    st.INSERT_EVENT,
-                    workflow_id=workflow_id,
-                    seq=seq,
-                    at=self._now,
-                    type=type_,
-                    task_id=task_id,
-                    body=body,
-                )
+            places = {"workflow_id": workflow_id, "at": self._now}
+            self._many(
+                st.INSERT_EVENT,
+                [
+                    {**places, "seq": seq, "type": type_, "task_id": task_id, "body": body}
+                    for seq, (type_, task_id, body) in enumerate(events, start=first)
+                ],
+            )
         self._events.clear()
 
     def forget_events(self, workflow_id: str) -> None:

@@ -43,7 +43,13 @@ class Tasks(Base):
     def find_names(self, workflow_id: str, names: Iterable[str]) -> list[model.Task]:
         c = tables.task.c
         found: list[model.Task] = []
-        for chunk in chunks(sorted(set(names))):
+        wanted = sorted(set(names))
+        if len(wanted) <= st.FEW:
+            places = {f"name_{n}": name for n, name in enumerate(wanted)}
+            return [
+                rows.task_of(row) for row in self._run(st.find_names(len(wanted)), workflow_id=workflow_id, **places)
+            ]
+        for chunk in chunks(wanted):
             query = sa.select(tables.task).where(
                 c.workflow_id == workflow_id,
                 sa.or_(sa.and_(c.holds_name == 1, sa.or_(c.name.in_(chunk), c.fanout.in_(chunk))), c.id.in_(chunk)),
@@ -55,10 +61,7 @@ class Tasks(Base):
         shared = {(task.project_id, task.definition_id) for task in tasks}
         for project_id, definition_id in sorted(shared):
             self._share_definition(project_id, definition_id, definitions[definition_id])
-        if len(tasks) == 1:
-            self._run(st.INSERT_TASK, **rows.task_row(tasks[0]))
-        elif tasks:
-            self._connection.execute(sa.insert(tables.task), [rows.task_row(task) for task in tasks])
+        self._many(st.INSERT_TASK, [rows.task_row(task) for task in tasks])
 
     def _share_definition(self, project_id: str, definition_id: str, body: model.Json) -> None:
         """Have the definition there until this transaction ends, and from then on for the task that uses it."""
@@ -103,8 +106,10 @@ class Tasks(Base):
         return not self._dialect.locks_rows or self._one(st.LOCK_TO_CLAIM, id=task.id) is not None
 
     def insert_requirements(self, workflow_id: str, edges: Iterable[tuple[str, str]]) -> None:
-        for task_id, requires_id in edges:
-            self._run(st.INSERT_REQUIREMENT, task_id=task_id, requires_id=requires_id, workflow_id=workflow_id)
+        self._many(
+            st.INSERT_REQUIREMENT,
+            [{"task_id": one, "requires_id": other, "workflow_id": workflow_id} for one, other in edges],
+        )
 
     def has_unfinished(self, workflow_id: str) -> bool:
         return self._one(st.HAS_UNFINISHED, workflow_id=workflow_id) is not None
