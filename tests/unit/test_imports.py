@@ -46,7 +46,7 @@ TABLE = [
         "api",
         "heat_workflow/api",
         "api taskqueue wakeup store model errors conf",
-        "starlette pydantic prometheus_client webob oslo_policy oslo_middleware oslo_config oslo_log "
+        "starlette pydantic pydantic_core prometheus_client webob oslo_policy oslo_middleware oslo_config oslo_log "
         "keystonemiddleware",
     ),
     room(
