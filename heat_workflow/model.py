@@ -212,6 +212,7 @@ class Agent:
     hw_uuid: str | None
     version: str | None
     inventory: Mapping[str, Json]
+    polls_at: str | None
     created_at: float
     last_seen_at: float | None
     revoked_at: float | None

@@ -41,11 +41,13 @@ class Wakeups:
     def __init__(self, recheck: float = RECHECK) -> None:
         self._recheck = recheck
         self._waiting: dict[str, set[News]] = {}
+        self._closed = False
 
     @contextlib.contextmanager
     def watch(self, keys: Iterable[str]) -> Iterator[News]:
         """A bell that rings at every key published meanwhile."""
         news = News(asyncio.get_running_loop().time, self._recheck)
+        news.closed = self._closed
         keys = list(keys)
         for key in keys:
             self._waiting.setdefault(key, set()).add(news)
@@ -64,7 +66,8 @@ class Wakeups:
                 news.ring()
 
     def close(self) -> None:
-        """End every wait: the process is going down and each caller shall get its answer."""
+        """End every wait, also those that begin later: the process goes down and each caller shall get its answer."""
+        self._closed = True
         for waiting in self._waiting.values():
             for news in waiting:
                 news.closed = True

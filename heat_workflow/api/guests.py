@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from heat_workflow import errors, model
@@ -98,7 +99,7 @@ async def _bare_claim(call: Call, claim_id: str, wait: float) -> Answer:
 
 async def _next(call: Call, claim_id: str, wait: float) -> dict[str, Any] | None:
     assert call.agent is not None
-    claimed: Claimed | None = await call.polls.claim(call.agent, claim_id, wait)
+    claimed: Claimed | None = await call.polls.claim(call.agent, claim_id, wait, call.leaving)
     return None if claimed is None else views.claimed(claimed)
 
 
@@ -155,7 +156,8 @@ async def report(call: Call) -> Answer:
     )
     following = None if claimed is None else views.claimed(claimed)
     if following is None and body.claim.wait > 0:
-        following = await _next(call, body.claim.claim_id, body.claim.wait)
+        with contextlib.suppress(errors.Conflict, errors.Gone, errors.Unavailable):  # the report stands
+            following = await _next(call, body.claim.claim_id, body.claim.wait)
     return Answer(200, {"state": task.state.value, "task": following})
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 
 import uvicorn
@@ -12,6 +13,7 @@ from oslo_log import log
 from heat_workflow import conf as options
 from heat_workflow import errors
 from heat_workflow.api import app
+from heat_workflow.cmd import serving
 from heat_workflow.cmd.protocol import BoundedProtocol
 
 
@@ -27,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     except errors.HeatWorkflowError as exc:
         print(f"heat-workflow-api: {exc.detail}", file=sys.stderr)
         return 1
-    uvicorn.run(
+    config = uvicorn.Config(
         application,
         http=BoundedProtocol,
         ws="none",
@@ -40,11 +42,14 @@ def main(argv: list[str] | None = None) -> int:
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=3,
+        timeout_graceful_shutdown=serving.ANSWER_MOST,
         timeout_keep_alive=75,
         backlog=4096,
     )
-    return 0
+    server = serving.Server(config, application.state.end_waits)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()
+    return 0 if server.started else 1
 
 
 if __name__ == "__main__":

@@ -147,6 +147,9 @@ class Tx(Protocol):
     def save_last_seen(self, times: Mapping[str, float]) -> None:
         """By agent id, when it was last heard of."""
 
+    def save_polls_at(self, agent_id: str, place: str) -> None:
+        """Note at which replica the agent polls."""
+
     def list_agents(
         self, project_id: str | None, filters: Mapping[str, Any], marker: str | None, limit: int
     ) -> list[model.Agent]: ...
@@ -193,6 +196,10 @@ Json = model.Json
 
 class Store(Protocol):
     """Where the truth is kept."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether other API processes work on it at the same time."""
 
     @property
     def finished(self) -> Mapping[str, int]:

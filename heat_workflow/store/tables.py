@@ -175,6 +175,7 @@ agent = sa.Table(
     sa.Column("hw_uuid", sa.String(64)),
     sa.Column("version", sa.String(64)),
     sa.Column("inventory", _TEXT, nullable=False),
+    sa.Column("polls_at", _UUID),  # the replica where its newest poll waits; empty where there is one process
     sa.Column("created_at", _TIME, nullable=False),
     sa.Column("last_seen_at", _TIME),
     sa.Column("revoked_at", _TIME),

@@ -32,18 +32,34 @@ def routes_of(agent: Agent) -> list[str]:
     return [*agent.capabilities, ""]
 
 
-def has_work(tx: Tx, agent_id: str, claim_id: str) -> bool:
+def has_work(tx: Tx, agent_id: str, claim_id: str, place: str | None = None) -> bool:
     """Whether a claim would give something or say something. Reads only, so that an idle poll costs no write."""
     agent = tx.find_agent(agent_id)
     if agent is None or agent.state is AgentState.REVOKED:
         return True
-    if tx.find_claim(agent.id, claim_id) is not None:
+    if _polls_elsewhere(agent, place) or tx.find_claim(agent.id, claim_id) is not None:
         return True
     return _may_take(agent) and next(_candidates(tx, agent), None) is not None
 
 
-def claim(tx: Tx, agent_id: str, claim_id: str) -> Claimed | None:
+def poll_at(tx: Tx, agent_id: str, place: str) -> None:
+    """Note at which replica the agent polls from now on; a poll that it left waiting at another one is over."""
+    tx.save_polls_at(agent_id, place)
+    tx.wake(f"agent:{agent_id}")
+
+
+def superseded() -> errors.Conflict:
+    return errors.Conflict("a newer claim of this agent took the place of this one", code="superseded")
+
+
+def _polls_elsewhere(agent: Agent, place: str | None) -> bool:
+    return place is not None and agent.polls_at != place
+
+
+def claim(tx: Tx, agent_id: str, claim_id: str, place: str | None = None) -> Claimed | None:
     """The next task for the agent, None if there is none for it now.
+
+    ``place`` is the replica where the claim waited: Conflict (superseded) if the agent polls at another one by now.
 
     Repeated with the same ``claim_id`` it returns the same task and attempt, so a lost answer costs nothing; Conflict
     once that attempt is over.
@@ -54,6 +70,8 @@ def claim(tx: Tx, agent_id: str, claim_id: str) -> Claimed | None:
     again = tx.find_claim(agent.id, claim_id)
     if again is not None:
         return _same_again(tx, again)
+    if _polls_elsewhere(agent, place):
+        raise superseded()
     if not _may_take(agent):
         return None
     for task in _candidates(tx, agent):

@@ -18,6 +18,7 @@ SAVE_AGENT = (
     .values(assigned(t.agent, *(column.name for column in t.agent.columns if column.name not in ("id", "project_id"))))
 )
 SAVE_LAST_SEEN = sa.update(t.agent).where(t.agent.c.id == p("key")).values(assigned(t.agent, "last_seen_at"))
+SAVE_POLLS_AT = sa.update(t.agent).where(t.agent.c.id == p("key")).values(assigned(t.agent, "polls_at"))
 _REVOKED: sa.ColumnElement[str] = sa.literal_column(f"'{model.AgentState.REVOKED.value}'")
 LIST_TOMBSTONES = (
     sa.select(t.agent)

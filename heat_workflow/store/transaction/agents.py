@@ -38,6 +38,9 @@ class Agents(Base):
         for agent_id in sorted(times):
             self._run(st.SAVE_LAST_SEEN, key=agent_id, new_last_seen_at=times[agent_id])
 
+    def save_polls_at(self, agent_id: str, place: str) -> None:
+        self._run(st.SAVE_POLLS_AT, key=agent_id, new_polls_at=place)
+
     def list_agents(
         self, project_id: str | None, filters: Mapping[str, Any], marker: str | None, limit: int
     ) -> list[model.Agent]:

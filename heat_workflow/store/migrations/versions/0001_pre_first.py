@@ -171,6 +171,7 @@ def upgrade() -> None:
         sa.Column("hw_uuid", sa.String(64)),
         sa.Column("version", sa.String(64)),
         sa.Column("inventory", TEXT, nullable=False),
+        sa.Column("polls_at", UUID),
         sa.Column("created_at", TIME, nullable=False),
         sa.Column("last_seen_at", TIME),
         sa.Column("revoked_at", TIME),
