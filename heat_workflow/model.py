@@ -236,6 +236,13 @@ class Attempt:
     deploy_stderr: str
     outputs: Mapping[str, Json]
 
+    @classmethod
+    def begun(cls, task: Task, now: float) -> Attempt:
+        """The present attempt of a task that was just leased."""
+        assert task.agent_id is not None
+        assert task.claim_id is not None
+        return cls(task.id, task.attempt, task.agent_id, task.claim_id, now, None, None, "", None, None, "", "", {})
+
 
 @dataclasses.dataclass(frozen=True)
 class Event:

@@ -108,6 +108,9 @@ async def _listed_report(call: Call, report: schemas.ListedReport) -> dict[str, 
         task = await _record(call, report.task_id, report)
     except (errors.Conflict, errors.NotFound, errors.Invalid) as exc:
         call.limits.count_refusal(call.agent_id)
+        if exc.code == "fenced" and call.limits.admit_audit(call.agent_id, "refused"):
+            late = (report.task_id, reporting.late(_said(report)))
+            await call.queue.write(sessions.record_refusal, call.agent_id, exc.code, f"{ROOT}/claim", late)
         status = 404 if isinstance(exc, errors.NotFound) else 409 if isinstance(exc, errors.Conflict) else 422
         return {"task_id": report.task_id, "status": status, "detail": exc.detail}
     return {"task_id": report.task_id, "status": 200, "detail": task.state.value}
@@ -202,6 +205,7 @@ ROUTES = [
         shows=answers.Reported,
         body=schemas.ReportIn,
         refusals=(404, 409, 410),
+        late=lambda call: (call.path["task_id"], reporting.late(_said(call.body))),
     ),
     Route(
         "POST",

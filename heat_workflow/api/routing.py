@@ -102,7 +102,8 @@ class Route:
     """One row of the table.
 
     ``caller`` is a policy rule, or how an agent must prove itself, or ``anybody``. ``shows`` is what good answers
-    hold; ``streams`` are further content types that the caller may ask for.
+    hold; ``streams`` are further content types that the caller may ask for; ``late`` is what is kept of a report that
+    was fenced, with its task's id.
     """
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -116,6 +117,7 @@ class Route:
     answers: tuple[int, ...] = (200,)
     refusals: tuple[int, ...] = ()
     streams: tuple[str, ...] = ()
+    late: Callable[[Call], tuple[str, Mapping[str, Any]]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,12 +179,15 @@ async def _answered(route: Route, services: Services, request: Request) -> Answe
     if agent is None:
         return await route.endpoint(await _read(route, services, request, proof))
     services.limits.admit_agent(agent.id)
+    call: Call | None = None
     try:
-        return await route.endpoint(await _read(route, services, request, proof))
+        call = await _read(route, services, request, proof)
+        return await route.endpoint(call)
     except (errors.Malformed, errors.NotFound, errors.Conflict, errors.Invalid) as exc:
         services.limits.count_refusal(agent.id)
         if exc.code in _AUDITED and services.limits.admit_audit(agent.id, "refused"):
-            await services.queue.write(sessions.record_refusal, agent.id, exc.code, route.path)
+            late = route.late(call) if route.late and call and exc.code == "fenced" else None
+            await services.queue.write(sessions.record_refusal, agent.id, exc.code, route.path, late)
         raise
 
 

@@ -162,8 +162,14 @@ class Tx(Protocol):
     def held_tasks(self, agent_id: str) -> list[model.Task]:
         """The tasks this agent holds a lease of."""
 
-    def insert_agent_event(self, agent: model.Agent, type_: str, body: Mapping[str, Json]) -> None: ...
+    def insert_agent_event(
+        self, agent: model.Agent, type_: str, body: Mapping[str, Json], task_id: str | None = None
+    ) -> None:
+        """A line of the agent's security events; with ``task_id`` it is about a task."""
+
     def list_agent_events(self, agent_id: str, after: int, limit: int) -> list[dict[str, Any]]: ...
+    def list_task_agent_events(self, task_id: str, limit: int) -> list[dict[str, Any]]:
+        """The events of agents that are about this task, the oldest first."""
 
     # -- events and logs
     def add_event(self, workflow_id: str, type_: str, task: model.Task | None, body: Mapping[str, Json]) -> None:

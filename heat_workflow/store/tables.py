@@ -193,7 +193,9 @@ agent_event = sa.Table(
     sa.Column("at", _TIME, nullable=False),
     sa.Column("type", _WORD, nullable=False),
     sa.Column("body", _TEXT, nullable=False),
+    sa.Column("task_id", _UUID),  # of a late report
     sa.Index("agent_event_by_agent", "agent_id", "id"),
+    sa.Index("agent_event_by_task", "task_id", "id"),
     **_MARIADB,
 )
 

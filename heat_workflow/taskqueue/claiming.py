@@ -9,7 +9,7 @@ from typing import Any
 
 from heat_workflow import errors, lifecycle, model
 from heat_workflow.failpoints import failpoint
-from heat_workflow.model import Agent, AgentState, Json, Task
+from heat_workflow.model import Agent, AgentState, Json, Task, TaskState
 from heat_workflow.store import Tx
 from heat_workflow.taskqueue import announcing, reporting, requirements
 
@@ -39,7 +39,7 @@ def has_work(tx: Tx, agent_id: str, claim_id: str, place: str | None = None) -> 
         return True
     if _polls_elsewhere(agent, place) or tx.find_claim(agent.id, claim_id) is not None:
         return True
-    return _may_take(agent) and next(_candidates(tx, agent), None) is not None
+    return _may_take(agent) and (next(_candidates(tx, agent), None) is not None or bool(_stalled(tx, agent)))
 
 
 def poll_at(tx: Tx, agent_id: str, place: str) -> None:
@@ -84,12 +84,30 @@ def claim(tx: Tx, agent_id: str, claim_id: str, place: str | None = None) -> Cla
                 tx.drop_key(task)
             continue
         failpoint("claim.leased")
-        tx.insert_attempt(_attempt(after, tx.now))
+        tx.insert_attempt(model.Attempt.begun(after, tx.now))
         failpoint("claim.recorded")
         announcing.announce(tx, after)
         claimed = _delivery(tx, after)
         failpoint("claim.resolved")
         return claimed
+    return _once_more(tx, agent)
+
+
+def _stalled(tx: Tx, agent: Agent) -> list[Task]:
+    return [task for task in tx.held_tasks(agent.id) if task.state is TaskState.STALLED]
+
+
+def _once_more(tx: Tx, agent: Agent) -> Claimed | None:
+    """A stalled task of the agent, under the attempt and the claim that it has already.
+
+    An agent that asks for work does not know of it, or forgot it: the answer was lost, or the store went back to a
+    time before its report. Its journal says whether the attempt was started: then its result is sent again (G15).
+    """
+    for task in _stalled(tx, agent):
+        again = lifecycle.extended(task, tx.now)
+        if tx.save_task(task, again):
+            announcing.announce(tx, again)
+            return _delivery(tx, again)
     return None
 
 
@@ -135,26 +153,6 @@ def _candidates(tx: Tx, agent: Agent) -> Iterator[Task]:
 
 def _key_free(tx: Tx, task: Task) -> bool:
     return task.concurrency_key is None or tx.key_holder(task.project_id, task.concurrency_key) is None
-
-
-def _attempt(task: Task, now: float) -> model.Attempt:
-    assert task.agent_id is not None
-    assert task.claim_id is not None
-    return model.Attempt(
-        task_id=task.id,
-        attempt=task.attempt,
-        agent_id=task.agent_id,
-        claim_id=task.claim_id,
-        claimed_at=now,
-        finished_at=None,
-        result=None,
-        reason="",
-        digest=None,
-        deploy_status_code=None,
-        deploy_stdout="",
-        deploy_stderr="",
-        outputs={},
-    )
 
 
 def _delivery(tx: Tx, task: Task) -> Claimed:

@@ -188,10 +188,12 @@ def upgrade() -> None:
         sa.Column("at", TIME, nullable=False),
         sa.Column("type", WORD, nullable=False),
         sa.Column("body", TEXT, nullable=False),
+        sa.Column("task_id", UUID),
         if_not_exists=True,
         **MARIADB,
     )
     op.create_index("agent_event_by_agent", "agent_event", ["agent_id", "id"], if_not_exists=True)
+    op.create_index("agent_event_by_task", "agent_event", ["task_id", "id"], if_not_exists=True)
     op.create_table(
         "log_chunk",
         sa.Column("task_id", UUID, primary_key=True),
