@@ -227,6 +227,7 @@ class Agent:
     hw_uuid: str | None
     version: str | None
     inventory: Mapping[str, Json]
+    polls_at: str | None
     created_at: float
     last_seen_at: float | None
     revoked_at: float | None
@@ -249,6 +250,13 @@ class Attempt:
     deploy_stdout: str
     deploy_stderr: str
     outputs: Mapping[str, Json]
+
+    @classmethod
+    def begun(cls, task: Task, now: float) -> Attempt:
+        """The present attempt of a task that was just leased."""
+        assert task.agent_id is not None
+        assert task.claim_id is not None
+        return cls(task.id, task.attempt, task.agent_id, task.claim_id, now, None, None, "", None, None, "", "", {})
 
 
 @dataclasses.dataclass(frozen=True)

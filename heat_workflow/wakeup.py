@@ -59,11 +59,13 @@ class Wakeups:
     def __init__(self, recheck: float = RECHECK) -> None:
         self._recheck = recheck
         self._waiting: dict[str, dict[News, None]] = {}
+        self._closed = False
 
     @contextlib.contextmanager
     def watch(self, keys: Iterable[str]) -> Iterator[News]:
         """A bell that rings at every key published meanwhile."""
         news = News(asyncio.get_running_loop().time, self._recheck)
+        news.closed = self._closed
         keys = list(keys)
         for key in keys:
             self._waiting.setdefault(key, {})[news] = None
@@ -98,7 +100,8 @@ class Wakeups:
                     break
 
     def close(self) -> None:
-        """End every wait: the process is going down and each caller shall get its answer."""
+        """End every wait, also those that begin later: the process goes down and each caller shall get its answer."""
+        self._closed = True
         for waiting in self._waiting.values():
             for news in waiting:
                 news.closed = True

@@ -147,8 +147,23 @@ class Attempt(Shown):
     outputs: Values
 
 
+class LateReport(Shown):
+    """A report that was refused: another outcome is recorded, or its attempt is over."""
+
+    at: Moment
+    agent_id: Id
+    attempt: int
+    claim_id: Id
+    status: TaskState
+    deploy_status_code: int | None
+    reason: str
+    outputs: list[str] = Field(description="The names of the first of them")
+    digest: str = Field(description="SHA-256 of the whole report")
+
+
 class Attempts(Shown):
     attempts: list[Attempt]
+    late_reports: list[LateReport] = Field(description="The first 20 of them")
 
 
 class WrittenChunk(Shown):

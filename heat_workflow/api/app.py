@@ -8,6 +8,7 @@ import contextlib
 import functools
 import ipaddress
 import logging
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -32,6 +33,7 @@ from heat_workflow.wakeup import Wakeups
 
 LOG = logging.getLogger(__name__)
 _EXPIRE_EVERY = 1.0  # seconds between looks for deadlines that have passed
+_FLUSH_MOST = 1.0  # seconds at the end for a note of when agents were last seen
 
 
 async def _versions(_call: Call) -> Answer:
@@ -75,8 +77,8 @@ def build(store: Store, identity: OperatorIdentity, policy: Policy, serve: list[
     """The application on these parts; its lifespan starts and ends the store's work."""
     wakeups = Wakeups()
     queue = TaskQueue(store, wakeups)
-    polls = Polls(queue, wakeups)
-    numbers = metrics.Metrics(store.finished)
+    polls = Polls(queue, wakeups, str(uuid.uuid4()) if store.shared else None)
+    numbers = metrics.Metrics(store.finished, polls.count)
     services = Services(queue, polls, identity, policy, Limits(), sources)
 
     @contextlib.asynccontextmanager
@@ -89,7 +91,8 @@ def build(store: Store, identity: OperatorIdentity, policy: Policy, serve: list[
             for job in background:
                 job.cancel()
             await asyncio.gather(*background, return_exceptions=True)
-            await polls.flush()
+            with contextlib.suppress(errors.Unavailable, TimeoutError):
+                await asyncio.wait_for(polls.flush(), _FLUSH_MOST)
             await queue.close()
 
     application = Starlette(
@@ -101,6 +104,7 @@ def build(store: Store, identity: OperatorIdentity, policy: Policy, serve: list[
     # A redirect to the path without its last slash would name whatever host the request claimed to be for.
     application.router.redirect_slashes = False
     application.state.metrics = numbers
+    application.state.end_waits = queue.end_waits
     return application
 
 

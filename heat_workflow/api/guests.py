@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from heat_workflow import errors, model
@@ -98,7 +99,7 @@ async def _bare_claim(call: Call, claim_id: str, wait: float) -> Answer:
 
 async def _next(call: Call, claim_id: str, wait: float) -> dict[str, Any] | None:
     assert call.agent is not None
-    claimed: Claimed | None = await call.polls.claim(call.agent, claim_id, wait)
+    claimed: Claimed | None = await call.polls.claim(call.agent, claim_id, wait, call.leaving)
     return None if claimed is None else views.claimed(claimed)
 
 
@@ -107,6 +108,9 @@ async def _listed_report(call: Call, report: schemas.ListedReport) -> dict[str, 
         task = await _record(call, report.task_id, report)
     except (errors.Conflict, errors.NotFound, errors.Invalid) as exc:
         call.limits.count_refusal(call.agent_id)
+        if exc.code == "fenced" and call.limits.admit_audit(call.agent_id, "refused"):
+            late = (report.task_id, reporting.late(_said(report)))
+            await call.queue.write(sessions.record_refusal, call.agent_id, exc.code, f"{ROOT}/claim", late)
         status = 404 if isinstance(exc, errors.NotFound) else 409 if isinstance(exc, errors.Conflict) else 422
         return {"task_id": report.task_id, "status": status, "detail": exc.detail}
     return {"task_id": report.task_id, "status": 200, "detail": task.state.value}
@@ -155,7 +159,8 @@ async def report(call: Call) -> Answer:
     )
     following = None if claimed is None else views.claimed(claimed)
     if following is None and body.claim.wait > 0:
-        following = await _next(call, body.claim.claim_id, body.claim.wait)
+        with contextlib.suppress(errors.Conflict, errors.Gone, errors.Unavailable):  # the report stands
+            following = await _next(call, body.claim.claim_id, body.claim.wait)
     return Answer(200, {"state": task.state.value, "task": following})
 
 
@@ -200,6 +205,7 @@ ROUTES = [
         shows=answers.Reported,
         body=schemas.ReportIn,
         refusals=(404, 409, 410),
+        late=lambda call: (call.path["task_id"], reporting.late(_said(call.body))),
     ),
     Route(
         "POST",

@@ -29,8 +29,9 @@ Application = Callable[[MutableMapping[str, Any], Any, Any], Awaitable[None]]
 class Metrics:
     """The numbers of one application."""
 
-    def __init__(self, finished: Mapping[str, int]) -> None:
-        """``finished`` is how many tasks this process brought to each finished state; it goes on counting."""
+    def __init__(self, finished: Mapping[str, int], waiting: Callable[[], int]) -> None:
+        """``finished`` is how many tasks this process brought to each finished state; it goes on counting. ``waiting``
+        says how many polls it holds."""
         self._finished = finished
         self.registry = prometheus_client.CollectorRegistry()
         self._tasks = self._gauge("heat_workflow_tasks", "Unfinished tasks by state", "state")
@@ -40,6 +41,8 @@ class Metrics:
         self._age = self._gauge(
             "heat_workflow_oldest_ready_task_age_seconds", "How long a task has been ready without being claimed"
         )
+        polls = self._gauge("heat_workflow_waiting_polls", "Agents whose poll waits in this process")
+        polls.set_function(waiting)
         self._refusals = prometheus_client.Counter(
             "heat_workflow_refusals",
             "Requests this process refused, by status and reason",

@@ -28,7 +28,7 @@ from heat_workflow.api.policies import Policy
 from heat_workflow.api.problems import common_headers, error_response, new_request_id, refusal
 from heat_workflow.api.proof import proven_agent
 from heat_workflow.model import Agent
-from heat_workflow.taskqueue import TaskQueue, credentials, sessions
+from heat_workflow.taskqueue import TaskQueue, credentials, ending, sessions
 from heat_workflow.taskqueue.polling import Polls
 
 LOG = logging.getLogger(__name__)
@@ -67,6 +67,10 @@ class Call:
         assert self.agent is not None
         return self.agent.id
 
+    def leaving(self) -> asyncio.Future[None]:
+        """Done when the caller has gone away. Begun once the body was read; cancel it before answering."""
+        return asyncio.ensure_future(_gone(self.request))
+
     def allowed(self, rule: str) -> bool:
         """Whether a further rule lets the operator do more than the route's own rule asks."""
         assert self.operator is not None
@@ -75,6 +79,11 @@ class Call:
         except errors.Forbidden:
             return False
         return True
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +102,8 @@ class Route:
     """One row of the table.
 
     ``caller`` is a policy rule, or how an agent must prove itself, or ``anybody``. ``shows`` is what good answers
-    hold; ``streams`` are further content types that the caller may ask for.
+    hold; ``streams`` are further content types that the caller may ask for; ``late`` is what is kept of a report that
+    was fenced, with its task's id.
     """
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -107,6 +117,7 @@ class Route:
     answers: tuple[int, ...] = (200,)
     refusals: tuple[int, ...] = ()
     streams: tuple[str, ...] = ()
+    late: Callable[[Call], tuple[str, Mapping[str, Any]]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,6 +164,10 @@ async def _handle(by_method: Mapping[str, Route], services: Services, request: R
         return refusal(exc, request_id)
     except ClientDisconnect:
         return refusal(errors.Malformed("the body ended early"), request_id)
+    except asyncio.CancelledError:
+        if not services.queue.closed:
+            raise
+        return refusal(ending(), request_id)
     except Exception:
         LOG.exception("%s failed: %s %s", request_id, request.method, route.path)
         detail = f"the API failed; its log says more under {request_id}"
@@ -176,12 +191,15 @@ async def _answered(route: Route, services: Services, request: Request) -> Answe
     if agent is None:
         return await route.endpoint(await _read(route, services, request, proof))
     services.limits.admit_agent(agent.id)
+    call: Call | None = None
     try:
-        return await route.endpoint(await _read(route, services, request, proof))
+        call = await _read(route, services, request, proof)
+        return await route.endpoint(call)
     except (errors.Malformed, errors.NotFound, errors.Conflict, errors.Invalid) as exc:
         services.limits.count_refusal(agent.id)
         if exc.code in _AUDITED and services.limits.admit_audit(agent.id, "refused"):
-            await services.queue.write(sessions.record_refusal, agent.id, exc.code, route.path)
+            late = route.late(call) if route.late and call and exc.code == "fenced" else None
+            await services.queue.write(sessions.record_refusal, agent.id, exc.code, route.path, late)
         raise
 
 

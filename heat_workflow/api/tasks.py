@@ -13,7 +13,7 @@ from heat_workflow.api.routing import Answer, Call, Route
 from heat_workflow.api.workflows import CONTROL, CREATE, DELETE, GET, page
 from heat_workflow.api.workflows import ONE as WORKFLOW
 from heat_workflow.store import Tx
-from heat_workflow.taskqueue import adding, cancelling, changing, logs, looking, repeating
+from heat_workflow.taskqueue import adding, cancelling, changing, logs, looking, repeating, sessions
 
 ROOT = WORKFLOW + "/tasks"
 ONE = ROOT + "/{task_id}"
@@ -131,12 +131,16 @@ async def show_log(call: Call) -> Answer:
 
 
 async def list_attempts(call: Call) -> Answer:
-    def read(tx: Tx) -> list[dict[str, Any]]:
+    def read(tx: Tx) -> dict[str, Any]:
         task = cancelling.get_task(tx, call.project_id, call.path["workflow_id"], call.path["task_id"])
         hidden = task.spec.get("hidden_outputs")
-        return [views.attempt(attempt, hidden) for attempt in tx.list_attempts(task.id)]
+        late = tx.list_task_agent_events(task.id, sessions.LATE_MOST)
+        return {
+            "attempts": [views.attempt(attempt, hidden) for attempt in tx.list_attempts(task.id)],
+            "late_reports": [views.late_report(event) for event in late],
+        }
 
-    return Answer(200, {"attempts": await call.queue.read(read)})
+    return Answer(200, await call.queue.read(read))
 
 
 ROUTES = [

@@ -142,6 +142,10 @@ def attempt(shown: Attempt, hidden_outputs: Any) -> dict[str, Any]:
     }
 
 
+def late_report(shown: Mapping[str, Any]) -> dict[str, Any]:
+    return {"at": time(shown["at"]), "agent_id": shown["agent_id"], **shown["body"]["report"]}
+
+
 def event(shown: Event) -> dict[str, Any]:
     return {
         "seq": shown.seq,

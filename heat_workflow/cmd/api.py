@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import sys
 
@@ -13,6 +14,7 @@ from oslo_log import log
 from heat_workflow import conf as options
 from heat_workflow import errors
 from heat_workflow.api import app
+from heat_workflow.cmd import serving
 from heat_workflow.cmd.protocol import BoundedProtocol
 
 
@@ -29,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"heat-workflow-api: {exc.detail}", file=sys.stderr)
         return 1
     _spare_the_collector()
-    uvicorn.run(
+    config = uvicorn.Config(
         application,
         http=BoundedProtocol,
         ws="none",
@@ -42,11 +44,14 @@ def main(argv: list[str] | None = None) -> int:
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=3,
+        timeout_graceful_shutdown=serving.ANSWER_MOST,
         timeout_keep_alive=75,
         backlog=4096,
     )
-    return 0
+    server = serving.Server(config, application.state.end_waits)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()
+    return 0 if server.started else 1
 
 
 def _spare_the_collector() -> None:

@@ -151,6 +151,9 @@ class Tx(Protocol):
         """An agent of the project that is not revoked and holds all of these; an active one if there is one, and of
         several the one that was heard of last."""
 
+    def save_polls_at(self, agent_id: str, place: str) -> None:
+        """Note at which replica the agent polls."""
+
     def list_agents(
         self, project_id: str | None, filters: Mapping[str, Any], marker: str | None, limit: int
     ) -> list[model.Agent]: ...
@@ -163,8 +166,14 @@ class Tx(Protocol):
     def held_tasks(self, agent_id: str) -> list[model.Task]:
         """The tasks this agent holds a lease of."""
 
-    def insert_agent_event(self, agent: model.Agent, type_: str, body: Mapping[str, Json]) -> None: ...
+    def insert_agent_event(
+        self, agent: model.Agent, type_: str, body: Mapping[str, Json], task_id: str | None = None
+    ) -> None:
+        """A line of the agent's security events; with ``task_id`` it is about a task."""
+
     def list_agent_events(self, agent_id: str, after: int, limit: int) -> list[dict[str, Any]]: ...
+    def list_task_agent_events(self, task_id: str, limit: int) -> list[dict[str, Any]]:
+        """The events of agents that are about this task, the oldest first."""
 
     # -- events and logs
     def add_event(self, workflow_id: str, type_: str, task: model.Task | None, body: Mapping[str, Json]) -> None:
@@ -197,6 +206,10 @@ Json = model.Json
 
 class Store(Protocol):
     """Where the truth is kept."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether other API processes work on it at the same time."""
 
     @property
     def finished(self) -> Mapping[str, int]:

@@ -122,6 +122,8 @@ class _Write:
 class SqliteStore:
     """The Store on one SQLite file (WAL, synchronous=FULL)."""
 
+    shared = False
+
     def __init__(self, url: str, keys: KeyRing, clock: Callable[[], float] = time.time) -> None:
         path = sa.make_url(url).database
         if not path or path == ":memory:":

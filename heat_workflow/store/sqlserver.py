@@ -38,6 +38,8 @@ _TRY_MOST = 15.0  # seconds after which no further try begins
 class ServerStore:
     """The Store on PostgreSQL or MariaDB."""
 
+    shared = True
+
     def __init__(self, url: str, keys: KeyRing) -> None:
         self._dialect: ServerDialect = server_dialect(sa.make_url(url).get_backend_name())
         self._engine = sa.create_engine(

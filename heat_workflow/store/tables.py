@@ -175,6 +175,7 @@ agent = sa.Table(
     sa.Column("hw_uuid", sa.String(64)),
     sa.Column("version", sa.String(64)),
     sa.Column("inventory", _TEXT, nullable=False),
+    sa.Column("polls_at", _UUID),  # the replica where its newest poll waits; empty where there is one process
     sa.Column("created_at", _TIME, nullable=False),
     sa.Column("last_seen_at", _TIME),
     sa.Column("revoked_at", _TIME),
@@ -192,7 +193,9 @@ agent_event = sa.Table(
     sa.Column("at", _TIME, nullable=False),
     sa.Column("type", _WORD, nullable=False),
     sa.Column("body", _TEXT, nullable=False),
+    sa.Column("task_id", _UUID),  # of a late report
     sa.Index("agent_event_by_agent", "agent_id", "id"),
+    sa.Index("agent_event_by_task", "task_id", "id"),
     **_MARIADB,
 )
 

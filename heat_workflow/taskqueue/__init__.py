@@ -18,21 +18,29 @@ T = TypeVar("T")
 _RACES_MOST = 20  # lost races for a task before the caller is told
 
 
+def ending() -> errors.Unavailable:
+    """For a request that this process cannot wait for any more."""
+    return errors.Unavailable("this API process ends; repeat the request", code="ending", retry_after=1)
+
+
 class TaskQueue:
     """Runs use cases, each in one durable transaction, and waits for news between them."""
 
     def __init__(self, store: Store, wakeups: Wakeups) -> None:
         self._store = store
         self._wakeups = wakeups
-
         self.closed = False
 
     async def start(self) -> None:
         await self._store.start(self._wakeups.publish)
 
-    async def close(self) -> None:
+    def end_waits(self) -> None:
+        """Let everybody who waits have an answer now; what is under way goes on."""
         self.closed = True
         self._wakeups.close()
+
+    async def close(self) -> None:
+        self.end_waits()
         await self._store.close()
 
     async def write(self, use_case: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -100,6 +100,7 @@ def _insert_agent(tx: Tx, project_id: str, agent_id: str, asked: NewAgent, mark:
         hw_uuid=None,
         version=None,
         inventory={},
+        polls_at=None,
         created_at=tx.now,
         last_seen_at=None,
         revoked_at=None,

@@ -25,7 +25,7 @@ def announce(tx: Tx, task: Task) -> None:
     tx.add_event(task.workflow_id, f"task-{task.state.value}", task, body)
     if task.state is TaskState.READY:
         wake_takers(tx, task)
-    if task.state is TaskState.CANCELLING:
+    if task.state in (TaskState.CANCELLING, TaskState.STALLED):
         tx.wake(f"agent:{task.agent_id}")
 
 

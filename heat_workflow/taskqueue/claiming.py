@@ -9,7 +9,7 @@ from typing import Any
 
 from heat_workflow import errors, lifecycle, model
 from heat_workflow.failpoints import failpoint
-from heat_workflow.model import Agent, AgentState, Json, Task
+from heat_workflow.model import Agent, AgentState, Json, Task, TaskState
 from heat_workflow.store import Tx
 from heat_workflow.taskqueue import announcing, reporting, requirements
 
@@ -40,14 +40,14 @@ class Look:
     beyond: frozenset[str] = frozenset()  # wake-up keys of routes where tasks are ready, but none for this agent
 
 
-def look(tx: Tx, agent_id: str, claim_id: str) -> Look:
+def look(tx: Tx, agent_id: str, claim_id: str, place: str | None = None) -> Look:
     """What a claim would find. Reads only, so that an idle poll costs no write."""
     agent = tx.find_agent(agent_id)
     if agent is None or agent.state is AgentState.REVOKED:
         return Look(True)
-    if tx.find_claim(agent.id, claim_id) is not None:
+    if _polls_elsewhere(agent, place) or tx.find_claim(agent.id, claim_id) is not None:
         return Look(True)
-    if _may_take(agent) and next(_candidates(tx, agent), None) is not None:
+    if _may_take(agent) and (next(_candidates(tx, agent), None) is not None or _stalled(tx, agent)):
         return Look(True)
     ready = (route for route in routes_of(agent) if tx.find_ready(agent.project_id, route, 1, 0))
     return Look(False, frozenset(announcing.route_key(agent.project_id, route) for route in ready))
@@ -58,8 +58,24 @@ def has_work(tx: Tx, agent_id: str, claim_id: str) -> bool:
     return look(tx, agent_id, claim_id).work
 
 
-def claim(tx: Tx, agent_id: str, claim_id: str) -> Claimed | None:
+def poll_at(tx: Tx, agent_id: str, place: str) -> None:
+    """Note at which replica the agent polls from now on; a poll that it left waiting at another one is over."""
+    tx.save_polls_at(agent_id, place)
+    tx.wake(f"agent:{agent_id}")
+
+
+def superseded() -> errors.Conflict:
+    return errors.Conflict("a newer claim of this agent took the place of this one", code="superseded")
+
+
+def _polls_elsewhere(agent: Agent, place: str | None) -> bool:
+    return place is not None and agent.polls_at != place
+
+
+def claim(tx: Tx, agent_id: str, claim_id: str, place: str | None = None) -> Claimed | None:
     """The next task for the agent, None if there is none for it now.
+
+    ``place`` is the replica where the claim waited: Conflict (superseded) if the agent polls at another one by now.
 
     Repeated with the same ``claim_id`` it returns the same task and attempt, so a lost answer costs nothing; Conflict
     once that attempt is over.
@@ -70,6 +86,8 @@ def claim(tx: Tx, agent_id: str, claim_id: str) -> Claimed | None:
     again = tx.find_claim(agent.id, claim_id)
     if again is not None:
         return _same_again(tx, again)
+    if _polls_elsewhere(agent, place):
+        raise superseded()
     if not _may_take(agent):
         return None
     for task in _candidates(tx, agent):
@@ -82,12 +100,30 @@ def claim(tx: Tx, agent_id: str, claim_id: str) -> Claimed | None:
                 tx.drop_key(task)
             continue
         failpoint("claim.leased")
-        tx.insert_attempt(_attempt(after, tx.now))
+        tx.insert_attempt(model.Attempt.begun(after, tx.now))
         failpoint("claim.recorded")
         announcing.announce(tx, after)
         claimed = _delivery(tx, after)
         failpoint("claim.resolved")
         return claimed
+    return _once_more(tx, agent)
+
+
+def _stalled(tx: Tx, agent: Agent) -> list[Task]:
+    return [task for task in tx.held_tasks(agent.id) if task.state is TaskState.STALLED]
+
+
+def _once_more(tx: Tx, agent: Agent) -> Claimed | None:
+    """A stalled task of the agent, under the attempt and the claim that it has already.
+
+    An agent that asks for work does not know of it, or forgot it: the answer was lost, or the store went back to a
+    time before its report. Its journal says whether the attempt was started: then its result is sent again (G15).
+    """
+    for task in _stalled(tx, agent):
+        again = lifecycle.extended(task, tx.now)
+        if tx.save_task(task, again):
+            announcing.announce(tx, again)
+            return _delivery(tx, again)
     return None
 
 
@@ -133,26 +169,6 @@ def _candidates(tx: Tx, agent: Agent) -> Iterator[Task]:
 
 def _key_free(tx: Tx, task: Task) -> bool:
     return task.concurrency_key is None or tx.key_holder(task.project_id, task.concurrency_key) is None
-
-
-def _attempt(task: Task, now: float) -> model.Attempt:
-    assert task.agent_id is not None
-    assert task.claim_id is not None
-    return model.Attempt(
-        task_id=task.id,
-        attempt=task.attempt,
-        agent_id=task.agent_id,
-        claim_id=task.claim_id,
-        claimed_at=now,
-        finished_at=None,
-        result=None,
-        reason="",
-        digest=None,
-        deploy_status_code=None,
-        deploy_stdout="",
-        deploy_stderr="",
-        outputs={},
-    )
 
 
 def _delivery(tx: Tx, task: Task) -> Claimed:

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
-from heat_workflow import errors, model
+from heat_workflow import model
 from heat_workflow.store import Tx
-from heat_workflow.taskqueue import TaskQueue, announcing, claiming
+from heat_workflow.taskqueue import TaskQueue, announcing, claiming, ending
 from heat_workflow.taskqueue.claiming import Claimed
 from heat_workflow.wakeup import News, Wakeups
 
@@ -17,9 +18,11 @@ _FLUSH_EVERY = 5.0  # seconds between writes of when agents were last seen
 class Polls:
     """The waiting polls of this process, and when each agent was last heard of."""
 
-    def __init__(self, queue: TaskQueue, wakeups: Wakeups) -> None:
+    def __init__(self, queue: TaskQueue, wakeups: Wakeups, place: str | None = None) -> None:
+        """``place`` names this process where several work on one store: an agent polls at one of them at a time."""
         self._queue = queue
         self._wakeups = wakeups
+        self._place = place
         self._waiting: dict[str, News] = {}
         self._seen: dict[str, float] = {}
 
@@ -31,42 +34,71 @@ class Polls:
         """Whether a poll of the agent is waiting in this process."""
         return agent_id in self._waiting
 
-    async def claim(self, agent: model.Agent, claim_id: str, seconds: float) -> Claimed | None:
-        """The next task for the agent, waiting for one up to ``seconds``; a newer claim of the agent ends the wait."""
+    def count(self) -> int:
+        """How many polls are waiting in this process."""
+        return len(self._waiting)
+
+    async def claim(
+        self, agent: model.Agent, claim_id: str, seconds: float, leaving: Callable[[], asyncio.Future[None]]
+    ) -> Claimed | None:
+        """The next task for the agent, waiting for one up to ``seconds``.
+
+        A newer claim of the agent, here or at another replica, ends the wait: Conflict (superseded). So does the end
+        of the process: Unavailable. ``leaving`` begins to watch the caller and is done when the caller has gone: then
+        no task is taken, as nobody would hear of it.
+        """
         self.saw(agent.id)
+        if self._place is not None and agent.polls_at != self._place:
+            await self._queue.write(claiming.poll_at, agent.id, self._place)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         keys = [f"agent:{agent.id}", *(announcing.route_key(agent.project_id, r) for r in claiming.routes_of(agent))]
         with self._wakeups.watch(keys) as news:
             self._take_place(agent.id, news)
             try:
-                return await self._wait(agent, claim_id, news, deadline)
+                return await self._wait(agent, claim_id, news, deadline, leaving)
             finally:
                 if self._waiting.get(agent.id) is news:
                     del self._waiting[agent.id]
 
-    async def _wait(self, agent: model.Agent, claim_id: str, news: News, deadline: float) -> Claimed | None:
+    async def _wait(
+        self,
+        agent: model.Agent,
+        claim_id: str,
+        news: News,
+        deadline: float,
+        leaving: Callable[[], asyncio.Future[None]],
+    ) -> Claimed | None:
         loop = asyncio.get_running_loop()
-        while True:
-            claimed = await self._look(agent, claim_id, news)
-            if claimed is not None:
-                return claimed
-            left = deadline - loop.time()
-            if left <= 0 or news.closed:
-                return None
-            await news.wait(left)
-            if self._waiting.get(agent.id) is not news:
-                raise errors.Conflict("a newer claim of this agent took the place of this one", code="superseded")
+        gone: asyncio.Future[None] | None = None
+        try:
+            while gone is None or not gone.done():
+                claimed = await self._look(agent, claim_id, news, None if gone is None else self._place)
+                left = deadline - loop.time()
+                if claimed is not None or left <= 0:
+                    return claimed
+                if gone is None:
+                    gone = leaving()
+                    gone.add_done_callback(lambda _: news.ring())
+                await news.wait(left)
+            return None
+        finally:
+            if gone is not None:
+                gone.cancel()
 
-    async def _look(self, agent: model.Agent, claim_id: str, news: News) -> Claimed | None:
+    async def _look(self, agent: model.Agent, claim_id: str, news: News, place: str | None) -> Claimed | None:
         """Take what is there for the agent; the hints that were about something else go on to the next."""
+        if self._waiting.get(agent.id) is not news:
+            raise claiming.superseded()
+        if news.closed:
+            raise ending()
         hints = news.take_hints()
         try:
-            seen = await self._queue.glance(claiming.look, agent.id, claim_id)
+            seen = await self._queue.glance(claiming.look, agent.id, claim_id, place)
             if not seen.work:
                 hints = {key: hint for key, hint in hints.items() if key in seen.beyond}
                 return None
-            claimed = await self._queue.write(claiming.claim, agent.id, claim_id)
+            claimed = await self._queue.write(claiming.claim, agent.id, claim_id, place)
             if claimed is not None:
                 hints.pop(announcing.route_key(agent.project_id, claimed.task.route), None)
             return claimed

@@ -7,7 +7,9 @@ from heat_workflow import errors, lifecycle, model
 from heat_workflow.failpoints import failpoint
 from heat_workflow.model import Report, Task, TaskState
 from heat_workflow.store import Tx
-from heat_workflow.taskqueue import settling
+from heat_workflow.taskqueue import rewinding, settling
+
+_LATE_NAMES = 16  # of the outputs of a report that is not recorded
 
 
 def heartbeat(tx: Tx, agent_id: str, task_id: str, attempt: int, claim_id: str) -> Task:
@@ -23,7 +25,7 @@ def heartbeat(tx: Tx, agent_id: str, task_id: str, attempt: int, claim_id: str) 
 
 def report(tx: Tx, agent_id: str, task_id: str, said: Report) -> Task:
     """The task after the report. The same report again returns what is recorded; any other is a Conflict."""
-    task = _known(tx, agent_id, task_id)
+    task = _known(tx, agent_id, task_id, said.attempt, said.claim_id)
     # Looked at after the task: if a repeat of this report is settled at this moment, its record is seen.
     recorded = tx.find_attempt(task_id, said.attempt)
     if recorded is not None and recorded.agent_id == agent_id and _same(tx, recorded, said):
@@ -57,6 +59,20 @@ def report(tx: Tx, agent_id: str, task_id: str, said: Report) -> Task:
     return settled
 
 
+def late(said: Report) -> dict[str, model.Json]:
+    """What is kept of a report that is not recorded: enough for a person to see what happened, no values."""
+    names: list[model.Json] = [*sorted(said.outputs)[:_LATE_NAMES]]
+    return {
+        "attempt": said.attempt,
+        "claim_id": said.claim_id,
+        "status": said.status.value,
+        "deploy_status_code": said.deploy_status_code,
+        "reason": "" if said.status is TaskState.SUCCEEDED else lifecycle.failure_reason(said),
+        "outputs": names,
+        "digest": said.digest,
+    }
+
+
 def _same(tx: Tx, recorded: model.Attempt, said: Report) -> bool:
     if recorded.digest is None or recorded.claim_id != said.claim_id:
         return False
@@ -76,14 +92,16 @@ def _hidden_outputs(task: Task, said: Report) -> dict[str, model.Json]:
 
 def held(tx: Tx, agent_id: str, task_id: str, attempt: int, claim_id: str) -> Task:
     """The task while this agent holds exactly this lease; NotFound if it never did, Conflict if it is fenced."""
-    task = _known(tx, agent_id, task_id)
+    task = _known(tx, agent_id, task_id, attempt, claim_id)
     _refuse_fenced(task, agent_id, attempt, claim_id)
     return task
 
 
-def _known(tx: Tx, agent_id: str, task_id: str) -> Task:
+def _known(tx: Tx, agent_id: str, task_id: str, attempt: int, claim_id: str) -> Task:
     """The task, if this agent holds a lease of it or ever did; else NotFound."""
     task = tx.find_task_any_project(task_id)
+    if task is not None and attempt > task.attempt:
+        task = rewinding.remembered(tx, task, agent_id, attempt, claim_id)
     if task is not None and (
         task.agent_id == agent_id or any(a.agent_id == agent_id for a in tx.list_attempts(task_id))
     ):

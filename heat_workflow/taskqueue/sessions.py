@@ -16,6 +16,7 @@ CREDENTIAL_LIFE = 86400.0  # seconds; a machine that was off for longer comes ba
 ROTATE_AFTER = CREDENTIAL_LIFE / 2
 _OVERLAP = 60.0  # seconds the old secret is good after its successor's first use: connections run in parallel
 _OLD_KEPT = 16  # generations remembered, so that their use is recognised
+LATE_MOST = 20  # late reports kept of one task, a few KiB each
 _THEFT_WINDOW = 900.0  # seconds after the first use in which a second key makes the agent suspect
 
 
@@ -206,11 +207,22 @@ def record_duplicate(tx: Tx, agent_id: str) -> None:
         tx.insert_agent_event(agent, "duplicate-agent", {})
 
 
-def record_refusal(tx: Tx, agent_id: str, code: str, route: str) -> None:
-    """The agent asked for what is not its own, or said what it may not say."""
+def record_refusal(
+    tx: Tx, agent_id: str, code: str, route: str, late: tuple[str, Mapping[str, Json]] | None = None
+) -> None:
+    """The agent asked for what is not its own, or said what it may not say.
+
+    ``late`` is a task's id and what is to be kept of the report that came too late for it, or differs from the one
+    that is recorded (G6); of one task the first LATE_MOST are kept.
+    """
     agent = tx.find_agent(agent_id)
-    if agent is not None:
-        tx.insert_agent_event(agent, "refused", {"code": code, "route": route})
+    if agent is None:
+        return
+    body: dict[str, Json] = {"code": code, "route": route}
+    if late is None or len(tx.list_task_agent_events(late[0], LATE_MOST)) == LATE_MOST:
+        tx.insert_agent_event(agent, "refused", body)
+    else:
+        tx.insert_agent_event(agent, "refused", {**body, "task_id": late[0], "report": dict(late[1])}, late[0])
 
 
 def _give_back(tx: Tx, task: model.Task) -> None:

@@ -23,6 +23,7 @@ F9_ROUNDS = _times(2)
 F25_ROUNDS = _times(20)
 F26_KILLS = _times(3)
 F27_CUTS = _times(60)
+F28_REWINDS = _times(5)
 F39_DELIVERIES = _times(50)
 F43_RACES = {"sqlite": _times(60), "postgresql": _times(60), "mariadb": _times(30)}
 F44_RACES = {"sqlite": _times(40), "postgresql": _times(40), "mariadb": _times(20)}

@@ -164,7 +164,8 @@ def test_f39_a_poll_looks_by_itself_on_every_store(url: str, project: str) -> No
             for n in range(counts.F39_DELIVERIES):
                 agent = facts.agent(project_id=project, capabilities=[f"c{n}"])
                 await queue.write(lambda tx, a=agent: tx.insert_agent(a))  # type: ignore[misc]
-                polling = asyncio.create_task(polls.claim(agent, facts.new_id(), 20))
+                stays = asyncio.get_running_loop().create_future
+                polling = asyncio.create_task(polls.claim(agent, facts.new_id(), 20, stays))
                 while not polls.waiting(agent.id):
                     await asyncio.sleep(0)
                 wanted = NewTask(name=f"t{n}", definition=facts.DEFINITION, spec={}, capabilities=[f"c{n}"])

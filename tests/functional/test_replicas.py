@@ -6,54 +6,19 @@ from __future__ import annotations
 import statistics
 import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import pytest
 import requests
 
-from heat_workflow.store import schema
-from tests.harness.callers import DEFINITION, Operator, SimulatedAgent, new_id
+from tests.harness.callers import DEFINITION, Operator, new_id
 from tests.harness.servers import ApiProcess
+from tests.harness.waiters import until, waiting_polls
 
 T = TypeVar("T")
 BOUND = 2.0  # seconds; what was measured is printed
 ROUNDS = 30
-
-
-@pytest.fixture(scope="module", params=["postgresql", "mariadb"])
-def replicas(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[ApiProcess, ApiProcess]]:
-    """Two processes on one database."""
-    url = request.getfixturevalue(request.param).new_database(f"replicas_{uuid.uuid4().hex[:8]}")
-    schema.sync(url)
-    directory: Path = tmp_path_factory.mktemp(request.param)
-    one, other = (ApiProcess(directory / name, url) for name in ("one", "other"))
-    try:
-        one.start()
-        other.start()
-        yield one, other
-    finally:
-        one.stop()
-        other.stop()
-
-
-@pytest.fixture
-def operators(replicas: tuple[ApiProcess, ApiProcess]) -> tuple[Operator, Operator]:
-    """One operator of one project at either replica."""
-    project = uuid.uuid4().hex
-    one, other = (Operator(replica.url, project=project) for replica in replicas)
-    return one, other
-
-
-def at(agent: SimulatedAgent, url: str) -> SimulatedAgent:
-    """The same agent, speaking to another replica."""
-    other = SimulatedAgent(url, agent.agent_id, agent.join_token)
-    other.secret, other.nonce = agent.secret, agent.nonce
-    return other
 
 
 def waited(wait: Callable[[], T], cause: Callable[[], object], watched: Callable[[], bool]) -> tuple[T, float]:
@@ -99,7 +64,7 @@ def test_an_agent_waiting_at_one_replica_gets_the_task_added_at_the_other(
         taken, seconds = waited(lambda: agent.take(30), lambda: there.task(workflow_id, name, server="s"), settled())  # noqa: B023
         assert taken["name"] == name
         late.append(seconds)
-        at(agent, replicas[1].url).report(taken)
+        agent.at(replicas[1].url).report(taken)
     say(capsys, f"added at one replica, claimed at the other ({kind_of(replicas)})", late)
     assert max(late) < BOUND
 
@@ -136,6 +101,22 @@ def test_s18_a_poll_at_one_replica_ends_when_the_agent_is_revoked_at_the_other(
     assert (answer.status_code, seconds < BOUND) == (410, True)
 
 
+def test_a_poll_at_one_replica_ends_when_the_agent_polls_at_the_other(
+    replicas: tuple[ApiProcess, ApiProcess], operators: tuple[Operator, Operator]
+) -> None:
+    one, other = replicas
+    agent = operators[0].agent(server="s")
+    newer: list[requests.Response] = []
+    moved = threading.Thread(target=lambda: newer.append(agent.at(other.url).claim(30)))
+    answer, seconds = waited(lambda: agent.claim(30), moved.start, lambda: waiting_polls(one.url) == 1)
+    assert (answer.status_code, "superseded" in answer.text, seconds < BOUND) == (409, True, True)
+    until(lambda: waiting_polls(other.url) == 1)
+    task = operators[0].task(operators[0].workflow(), server="s")
+    moved.join(30)
+    given = newer[0].json()["task"]
+    assert (given["id"], given["attempt"]) == (task["id"], 1)
+
+
 def test_a_claim_repeated_at_the_other_replica_is_the_same_claim(
     replicas: tuple[ApiProcess, ApiProcess], operators: tuple[Operator, Operator]
 ) -> None:
@@ -144,7 +125,7 @@ def test_a_claim_repeated_at_the_other_replica_is_the_same_claim(
     for n in range(6):
         here.task(workflow_id, f"t{n}", server="s")
     agent = here.agent(server="s")
-    both = [agent, at(agent, replicas[1].url)]
+    both = [agent, agent.at(replicas[1].url)]
     claim_id = new_id()
     answers: list[requests.Response] = []
     threads = [threading.Thread(target=lambda a=one: answers.append(a.claim(claim_id=claim_id))) for one in both * 4]
@@ -205,7 +186,7 @@ class Fleet:
 
     def work(self, number: int) -> None:
         agent = self.agents[number]
-        faces = {url: at(agent, url) for url in self.urls}
+        faces = {url: agent.at(url) for url in self.urls}
         while not self._all_reported.is_set():
             claim_id = new_id()
             answer = self.persistent(lambda url: faces[url].claim(0.5, claim_id), number)  # noqa: B023

@@ -78,6 +78,12 @@ class SimulatedAgent:
         self.session = requests.Session()
         self.session.trust_env = False
 
+    def at(self, url: str) -> SimulatedAgent:
+        """The same agent, speaking to another replica."""
+        other = SimulatedAgent(url, self.agent_id, self.join_token)
+        other.secret, other.nonce = self.secret, self.nonce
+        return other
+
     @property
     def bearer(self) -> str:
         return f"hwa1.{uuid.UUID(self.agent_id).hex}.{self.secret}"

@@ -231,3 +231,19 @@ async def test_hidden_values_are_ciphertext_in_their_own_row_alone(store: Store,
     await store.write(lambda tx: tx.erase(mine, "input"))
     assert await store.read(lambda tx: tx.unseal(mine, "input")) == {}
     assert await store.read(lambda tx: tx.keyed_digest("a")) != await store.read(lambda tx: tx.keyed_digest("b"))
+
+
+async def test_what_agents_did_to_a_task_is_found_by_the_task(store: Store) -> None:
+    one, other, task_id = facts.agent(), facts.agent(), facts.new_id()
+    await insert(store, agents=[one, other])
+
+    def note(tx: Tx) -> None:
+        tx.insert_agent_event(one, "refused", {"n": 1}, task_id)
+        tx.insert_agent_event(one, "refused", {"n": 2})
+        tx.insert_agent_event(other, "refused", {"n": 3}, task_id)
+        tx.insert_agent_event(other, "refused", {"n": 4}, facts.new_id())
+
+    await store.write(note)
+    found = await store.read(lambda tx: tx.list_task_agent_events(task_id, 10))
+    assert [(event["agent_id"], event["body"]) for event in found] == [(one.id, {"n": 1}), (other.id, {"n": 3})]
+    assert len(await store.read(lambda tx: tx.list_task_agent_events(task_id, 1))) == 1

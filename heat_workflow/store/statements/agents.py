@@ -21,6 +21,7 @@ SAVE_AGENT = (
     .values(assigned(t.agent, *(column.name for column in t.agent.columns if column.name not in ("id", "project_id"))))
 )
 SAVE_LAST_SEEN = sa.update(t.agent).where(t.agent.c.id == p("key")).values(assigned(t.agent, "last_seen_at"))
+SAVE_POLLS_AT = sa.update(t.agent).where(t.agent.c.id == p("key")).values(assigned(t.agent, "polls_at"))
 _REVOKED: sa.ColumnElement[str] = sa.literal_column(f"'{model.AgentState.REVOKED.value}'")
 
 
@@ -58,11 +59,17 @@ COUNT_AGENTS = (
     .group_by(t.agent.c.state, t.agent.c.version)
 )
 INSERT_AGENT_EVENT = sa.insert(t.agent_event).values(
-    {name: p(name) for name in ("agent_id", "project_id", "at", "type", "body")}
+    {name: p(name) for name in ("agent_id", "project_id", "at", "type", "body", "task_id")}
 )
 LIST_AGENT_EVENTS = (
     sa.select(t.agent_event)
     .where(t.agent_event.c.agent_id == p("agent_id"), t.agent_event.c.id > p("after"))
+    .order_by(t.agent_event.c.id)
+    .limit(p("most", type_=sa.Integer))
+)
+LIST_TASK_EVENTS = (
+    sa.select(t.agent_event)
+    .where(t.agent_event.c.task_id == p("task_id"))
     .order_by(t.agent_event.c.id)
     .limit(p("most", type_=sa.Integer))
 )

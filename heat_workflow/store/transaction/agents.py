@@ -15,6 +15,11 @@ from heat_workflow.store.statements import agents as st
 from heat_workflow.store.transaction.base import Base
 
 
+def _event_of(row: Any) -> dict[str, Any]:
+    fields = dict(zip(rows.columns(tables.agent_event), row, strict=True))
+    return {name: fields[name] for name in ("id", "agent_id", "at", "type")} | {"body": json.loads(fields["body"])}
+
+
 class Agents(Base):
     """Rows of agents."""
 
@@ -37,6 +42,9 @@ class Agents(Base):
     def save_last_seen(self, times: Mapping[str, float]) -> None:
         for agent_id in sorted(times):
             self._run(st.SAVE_LAST_SEEN, key=agent_id, new_last_seen_at=times[agent_id])
+
+    def save_polls_at(self, agent_id: str, place: str) -> None:
+        self._run(st.SAVE_POLLS_AT, key=agent_id, new_polls_at=place)
 
     def list_agents(
         self, project_id: str | None, filters: Mapping[str, Any], marker: str | None, limit: int
@@ -69,7 +77,9 @@ class Agents(Base):
         self._connection.execute(sa.delete(tables.agent_event).where(tables.agent_event.c.agent_id == agent_id))
         self._connection.execute(sa.delete(tables.agent).where(tables.agent.c.id == agent_id))
 
-    def insert_agent_event(self, agent: model.Agent, type_: str, body: Mapping[str, model.Json]) -> None:
+    def insert_agent_event(
+        self, agent: model.Agent, type_: str, body: Mapping[str, model.Json], task_id: str | None = None
+    ) -> None:
         self._run(
             st.INSERT_AGENT_EVENT,
             agent_id=agent.id,
@@ -77,11 +87,14 @@ class Agents(Base):
             at=self._now,
             type=type_,
             body=rows.dump(body),
+            task_id=task_id,
         )
 
     def list_agent_events(self, agent_id: str, after: int, limit: int) -> list[dict[str, Any]]:
-        found = self._run(st.LIST_AGENT_EVENTS, agent_id=agent_id, after=after, most=limit)
-        return [{"id": id_, "at": at, "type": type_, "body": json.loads(body)} for id_, _, _, at, type_, body in found]
+        return [_event_of(row) for row in self._run(st.LIST_AGENT_EVENTS, agent_id=agent_id, after=after, most=limit)]
+
+    def list_task_agent_events(self, task_id: str, limit: int) -> list[dict[str, Any]]:
+        return [_event_of(row) for row in self._run(st.LIST_TASK_EVENTS, task_id=task_id, most=limit)]
 
     def count_agents(self) -> dict[tuple[str, str], int]:
         return {(state, version or ""): count for state, version, count in self._run(st.COUNT_AGENTS)}

@@ -171,6 +171,7 @@ def upgrade() -> None:
         sa.Column("hw_uuid", sa.String(64)),
         sa.Column("version", sa.String(64)),
         sa.Column("inventory", TEXT, nullable=False),
+        sa.Column("polls_at", UUID),
         sa.Column("created_at", TIME, nullable=False),
         sa.Column("last_seen_at", TIME),
         sa.Column("revoked_at", TIME),
@@ -187,10 +188,12 @@ def upgrade() -> None:
         sa.Column("at", TIME, nullable=False),
         sa.Column("type", WORD, nullable=False),
         sa.Column("body", TEXT, nullable=False),
+        sa.Column("task_id", UUID),
         if_not_exists=True,
         **MARIADB,
     )
     op.create_index("agent_event_by_agent", "agent_event", ["agent_id", "id"], if_not_exists=True)
+    op.create_index("agent_event_by_task", "agent_event", ["task_id", "id"], if_not_exists=True)
     op.create_table(
         "log_chunk",
         sa.Column("task_id", UUID, primary_key=True),
