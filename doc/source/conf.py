@@ -4,7 +4,12 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parents[1]))
+
+from doc.ext import promises, writing  # noqa: E402
+
+writing.write(HERE / "contributor" / "generated", promises.pages())
 
 extensions = ["oslo_config.sphinxext"]
 project = "heat-workflow"
