@@ -30,6 +30,7 @@ bench: $(VENV)/.ready system
 
 docs: $(VENV)/.ready
 	$(BIN)/sphinx-build -W -q -b html doc/source doc/build/html
+	$(BIN)/sphinx-build -W -q -b html api-ref/source doc/build/html/api-ref
 
 # The Python environment, made anew when what it is made of changes.
 $(VENV)/.ready: setup.cfg requirements.txt constraints.txt
@@ -43,4 +44,4 @@ system:
 	tools/with-packages test
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache doc/build
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache doc/build doc/source/*/generated api-ref/source/generated

@@ -109,7 +109,8 @@ class Identity:
             if not self._active:
                 self._credential, self._active = add_secret(self._folder, self._credential), 1
             self._rotate_at = time.monotonic() + ROTATE_RETRY
-            old, fresh = self._credential.token(1), self._credential.secrets[0]
+            # After a restore the secret in use is not the last but one: it is however old the store is.
+            old, fresh = self._credential.token(self._active), self._credential.secrets[0]
         try:
             client.rotate(fresh.sha256, old)
         except ApiError as error:

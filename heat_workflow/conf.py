@@ -36,7 +36,7 @@ API = [
     cfg.StrOpt(
         "agents_dir",
         default="/var/lib/heat-workflow/agents",
-        help="Directory of the released agents (*.pyz) that the API serves to guests.",
+        help="Directory of the released agents, files ending in .pyz, that the API serves to guests.",
     ),
 ]
 DATABASE = [

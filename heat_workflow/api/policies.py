@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from oslo_config import cfg
@@ -15,25 +15,81 @@ READER = "role:reader or role:member or role:admin"
 MEMBER = "role:member or role:admin"
 ADMIN = "role:admin"
 
-_RULES = {
-    "workflows:get": (READER, "List and show workflows, their tasks, events and graph, without secret values"),
-    "workflows:create": (MEMBER, "Create and change workflows, add tasks"),
-    "workflows:delete": (MEMBER, "Delete workflows, detach tasks"),
-    "workflows:control": (MEMBER, "Pause, resume, cancel, rerun and undo workflows and tasks"),
-    "secrets:read": (MEMBER, "Read the values of hidden outputs"),
-    "agents:get": (READER, "List and show agents"),
-    "agents:manage": (MEMBER, "Register, change, drain, quarantine and revoke agents"),
-    "agents:get_all_projects": (ADMIN, "List the agents of every project"),
+_WORKFLOW = "/v1/workflows/{workflow_id}"
+_TASK = _WORKFLOW + "/tasks/{task_id}"
+_AGENT = "/v1/agents/{agent_id}"
+# Rule -> default, what it is for, the operations it opens (a test holds them against the table of routes).
+_RULES: Mapping[str, tuple[str, str, Sequence[str]]] = {
+    "workflows:get": (
+        READER,
+        "List and show workflows, their tasks, events and graph, without secret values",
+        (
+            "GET /v1/workflows",
+            f"GET {_WORKFLOW}",
+            f"GET {_WORKFLOW}/events",
+            f"GET {_WORKFLOW}/graph",
+            f"GET {_WORKFLOW}/tasks",
+            f"GET {_TASK}",
+            f"GET {_TASK}/attempts",
+            f"GET {_TASK}/log",
+        ),
+    ),
+    "workflows:create": (
+        MEMBER,
+        "Create and change workflows, add tasks",
+        (
+            "POST /v1/workflows",
+            f"PUT {_WORKFLOW}",
+            f"PATCH {_WORKFLOW}",
+            f"POST {_WORKFLOW}/tasks",
+            f"PUT {_TASK}",
+            f"PATCH {_TASK}",
+        ),
+    ),
+    "workflows:delete": (
+        MEMBER,
+        "Delete workflows, detach tasks",
+        (f"DELETE {_WORKFLOW}", f"DELETE {_TASK}"),
+    ),
+    "workflows:control": (
+        MEMBER,
+        "Pause, resume, cancel, rerun and undo workflows and tasks",
+        (
+            *(f"POST {_WORKFLOW}/{verb}" for verb in ("pause", "resume", "cancel", "rerun", "undo")),
+            *(f"POST {_TASK}/{verb}" for verb in ("cancel", "rerun", "undo")),
+        ),
+    ),
+    "secrets:read": (MEMBER, "Read the values of hidden outputs (reveal=true)", (f"GET {_TASK}",)),
+    "agents:get": (
+        READER,
+        "List and show agents",
+        ("GET /v1/agents", f"GET {_AGENT}", f"GET {_AGENT}/events"),
+    ),
+    "agents:manage": (
+        MEMBER,
+        "Register, change, drain, quarantine and revoke agents",
+        (
+            *(f"{method} {_AGENT}" for method in ("PUT", "PATCH", "DELETE")),
+            *(f"POST {_AGENT}/{verb}" for verb in ("rejoin", "drain", "undrain", "quarantine")),
+        ),
+    ),
+    "agents:get_all_projects": (ADMIN, "List the agents of every project (all_projects=true)", ("GET /v1/agents",)),
 }
 
 
 def list_rules() -> list[policy.DocumentedRuleDefault]:
     """For oslopolicy-sample-generator."""
-    operations = [{"path": "/v1", "method": "*"}]
     return [
-        policy.DocumentedRuleDefault(name, check, description, operations, scope_types=["project"])
-        for name, (check, description) in _RULES.items()
+        policy.DocumentedRuleDefault(
+            name, check, description, [_operation(text) for text in operations], scope_types=["project"]
+        )
+        for name, (check, description, operations) in _RULES.items()
     ]
+
+
+def _operation(text: str) -> dict[str, str]:
+    method, _, path = text.partition(" ")
+    return {"method": method, "path": path}
 
 
 class Policy:

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pages say what there is: commands, options, metrics, words, codes, files, as the code has them."""
+
+from __future__ import annotations
+
+import ast
+import collections
+import configparser
+import importlib.util
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from keystonemiddleware import opts as keystone_opts
+from prometheus_client.parser import text_string_to_metric_families
+
+from guest_agent import config as agent_config
+from guest_agent import main as agent
+from heat_workflow import client_plugin
+from heat_workflow import conf as options
+from heat_workflow.api.metrics import Metrics
+from heat_workflow.cmd import manage
+from heat_workflow.model import FINISHED
+from tests.docs.pages import ADMIN, ROOT, blocks, commands, literals, pages
+
+PAGES = pages()
+FOREIGN = {"DEFAULT", "oslo_policy", "tox"}  # sections of others that pages speak of
+MANAGE = [(page, line) for page in PAGES for line in commands(page, "heat-workflow-manage")]
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def option_names() -> dict[str, set[str]]:
+    """Section -> every option there is: the API's, Heat's, keystone's, the agent's."""
+    known: dict[str, set[str]] = collections.defaultdict(set)
+    for section, found in [*options.list_opts(), *client_plugin.list_opts(), *keystone_opts.list_auth_token_opts()]:
+        known[section] |= {option.dest for option in found}
+    # Of the auth plugin that auth_type names.
+    known["keystone_authtoken"] |= {"auth_url", "username", "password", "project_name"}
+    known["keystone_authtoken"] |= {"project_domain_name", "user_domain_name", "auth_type"}
+    known["agent"] = set(agent_config._OPTIONS)
+    return known
+
+
+OPTIONS = option_names()
+
+
+def test_there_are_pages_with_commands() -> None:
+    assert len(PAGES) > 20
+    assert len(MANAGE) > 10
+
+
+@pytest.mark.parametrize(("page", "line"), MANAGE, ids=lambda value: value if isinstance(value, str) else "")
+def test_a_manage_command_is_understood(page: Path, line: str) -> None:
+    words = shlex.split(line.rstrip(".,"))[1:]
+    groups = {
+        command.group: {c.name for c in manage.COMMANDS if c.group == command.group} for command in manage.COMMANDS
+    }
+    if not words or words in [[group] for group in groups]:
+        return  # it is only named
+    try:
+        manage._parser().parse_args(words)
+    except SystemExit:
+        pytest.fail(f"{name(page)}: {line}")
+
+
+def test_every_manage_command_is_on_a_page() -> None:
+    said = {tuple(shlex.split(line)[1:3]) for _, line in MANAGE}
+    assert {(command.group, command.name) for command in manage.COMMANDS} <= said
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_other_commands_of_ours_are_understood(page: Path) -> None:
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for line in commands(page, "make"):
+        assert shlex.split(line)[1].split("=")[0] in targets, line
+    for line in commands(page, "heat-workflow-agent"):
+        words = shlex.split(line)[1:]
+        assert not words or "|" in words[0] or agent._parser().parse_args(words), line
+    for line in [*commands(page, "python -m"), *commands(page, ".venv/bin/python -m")]:
+        assert importlib.util.find_spec(shlex.split(line)[2]), line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_option_that_a_page_names_is_there(page: Path) -> None:
+    for section, option in _named(page):
+        if section not in FOREIGN:
+            assert option in OPTIONS.get(section, set()), f"[{section}] {option}"
+
+
+def _named(page: Path) -> Iterator[tuple[str, str]]:
+    for text in literals(page):
+        found = re.fullmatch(r"\[(\w+)\] (\w+)(?: = .*)?", text)
+        if found:
+            yield found[1], found[2]
+    for language, text in blocks(page):
+        if language == "ini" and "{" not in text:
+            parser = configparser.ConfigParser(interpolation=None)
+            parser.read_string(text)
+            yield from ((section, option) for section in parser.sections() for option in parser[section])
+
+
+def metrics() -> set[str]:
+    """The names that /metrics shows."""
+    shown = Metrics({state.value: 1 for state in FINISHED})
+    shown.refused(404, "not-found")
+    text = shown.text({}, {("active", "1.0"): 1}, 0.0).decode()
+    return {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}
+
+
+def test_every_metric_is_explained_and_every_metric_on_a_page_is_there() -> None:
+    there = {metric for metric in metrics() if not metric.endswith("_created")}
+    told = {text for text in literals(ADMIN / "monitoring.rst") if text.startswith("heat_workflow_")}
+    assert told == there
+    for page in PAGES:
+        for text in [*literals(page), *(text for _, text in blocks(page))]:
+            assert set(re.findall(r"\bheat_workflow_(?:tasks|agents|oldest|refusals)\w*", text)) <= there
+
+
+def test_the_alerts_are_what_prometheus_reads() -> None:
+    (rules,) = [text for language, text in blocks(ADMIN / "monitoring.rst") if language == "yaml"]
+    found = yaml.safe_load(rules)["groups"][0]["rules"]
+    states = re.findall(r'state="(\w+)"', rules)
+    assert all({"alert", "expr"} <= set(rule) <= {"alert", "expr", "for"} for rule in found)
+    assert set(states) == {"stalled", "suspect"}
+
+
+def test_what_waiting_for_says_is_what_the_code_says() -> None:
+    code = (ROOT / "heat_workflow" / "taskqueue" / "looking.py").read_text()
+    page = (ADMIN / "troubleshooting.rst").read_text()
+    table = page[page.index("``waiting_for`` says") : page.index("A task failed")]
+    rows = re.findall(r"\* - (\*.*)", table)
+    words = [text.strip(" ,:") for row in rows for text in re.findall(r"\*([^*]+)\*", row.replace("\\ ", ""))]
+    for text in [word for word in words if len(word) > 3 and word != "(state)"]:
+        told = text.replace("expires at", "{verb} at").replace("expired at", "{verb} at")
+        assert told in code, text
+    assert len(rows) >= 12
+
+
+def codes() -> set[str]:
+    """Every code that an answer of the API can carry."""
+    found = {"internal", "http", "not-found", "method-not-allowed", "malformed"}
+    for path in (ROOT / "heat_workflow").rglob("*.py"):
+        if path.name in ("client.py", "client_plugin.py") or "resources" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            found |= set(_codes_of(node))
+    return found
+
+
+def _codes_of(node: Any) -> Iterator[str]:
+    if isinstance(node, ast.keyword) and node.arg == "code" and isinstance(node.value, ast.Constant):
+        yield str(node.value.value)
+    if isinstance(node, ast.ClassDef):
+        for part in node.body:
+            if isinstance(part, ast.Assign) and ast.unparse(part.targets[0]) == "code":
+                yield ast.literal_eval(part.value)
+    if isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple) and len(node.value.elts) == 3:
+        status, code, _ = node.value.elts
+        if isinstance(status, ast.Constant) and isinstance(code, ast.Constant) and isinstance(status.value, int):
+            yield str(code.value)
+
+
+def test_every_error_code_is_on_the_page_and_no_other() -> None:
+    page = (ADMIN / "troubleshooting.rst").read_text()
+    table = page[page.index("Error codes\n") :]
+    told = {code for row in re.findall(r"\* - (``.*``)", table) for code in re.findall(r"``([a-z-]+)``", row)}
+    assert told == codes()
+
+
+def test_files_that_pages_name_are_in_the_project() -> None:
+    for page in PAGES:
+        for text in literals(page):
+            if re.fullmatch(r"(etc|doc|tests|tools|templates|benchmarks|api-ref|releasenotes)/[\w./-]+", text):
+                assert (ROOT / text).exists(), f"{name(page)}: {text}"
