@@ -23,6 +23,7 @@ from guest_agent.credential import (
     wipe_credential,
 )
 from guest_agent.errors import ApiError, ConfigError, DamagedRecord
+from guest_agent.failpoints import failpoint
 from guest_agent.folder import Folder
 from guest_agent.records import read_record, write_record
 
@@ -70,6 +71,7 @@ class Identity:
         if self._credential.enrolled or self._join_token is None:
             return
         client.enroll(self._join_token, self._credential.secrets[0].sha256, self.nonce, self._hw_uuid or None)
+        failpoint("enroll.answered")
         self._credential = mark_enrolled(self._folder, self._credential)
         LOG.info("agent %s: enrolled", self.agent_id)
 
@@ -110,8 +112,10 @@ class Identity:
                 self._credential, self._active = add_secret(self._folder, self._credential), 1
             self._rotate_at = time.monotonic() + ROTATE_RETRY
             old, fresh = self._credential.token(1), self._credential.secrets[0]
+        failpoint("rotate.made")
         try:
             client.rotate(fresh.sha256, old)
+            failpoint("rotate.answered")
         except ApiError as error:
             LOG.warning("agent %s: rotation failed, the old secret serves on: %s", self.agent_id, error)
             return

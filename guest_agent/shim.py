@@ -11,6 +11,7 @@ from typing import Any
 
 from guest_agent import processes
 from guest_agent.errors import AgentError
+from guest_agent.failpoints import failpoint
 from guest_agent.folder import Folder
 from guest_agent.hooks import get_verdict
 from guest_agent.hooks.contract import OUTPUTS_FOLDER, Exit
@@ -31,20 +32,27 @@ def run_shim(run_path: str, alive: int) -> None:
     To be called in a process of its own, just forked. It goes on as long as something the hook left running holds
     its pipes, because a closed pipe would kill that.
     """
+    failpoint("shim.born")
     _detach()
+    failpoint("shim.detached")
     run = Folder(run_path)
     order = Order.decode(run.read(ORDER_FILE, LIMIT))
     _journal(order, STARTED, order.started)
     supervision: Supervision | None = None
     try:
         supervision = Supervision(order, run)
+        failpoint("shim.hook-up")
         ending = supervision.run_to_end()
+        failpoint("shim.hook-over")
         if _wants_reboot(order, ending):
+            failpoint("shim.reboot-wanted")
             _journal(order, STARTED, {**order.started, "reboot": True})
+            failpoint("shim.reboot-journaled")
             return
         report = _conclude(order, run, supervision, ending)
     except OSError as error:
         report = _not_started(error)
+    failpoint("shim.concluded")
     _deliver(order, report)
     os.close(alive)
     if supervision is not None:
@@ -114,7 +122,8 @@ def _error_outputs(order: Order, outputs: dict[str, Any]) -> list[str]:
 
 
 def _killed(reason: str, code: int) -> str:
-    return f"{reason} (killed by {processes.signal_name(code - 128)})" if reason and code > 128 else reason
+    killed = code - 128 in signal.valid_signals()
+    return f"{reason} (killed by {processes.signal_name(code - 128)})" if reason and killed else reason
 
 
 def _not_started(error: OSError) -> Report:
