@@ -108,9 +108,9 @@ class Identity:
         with self._lock:
             if time.monotonic() < self._rotate_at:
                 return
-            if not self._active:
-                self._credential, self._active = add_secret(self._folder, self._credential), 1
             self._rotate_at = time.monotonic() + ROTATE_RETRY
+            if not self._active and not self._add_secret():
+                return
             old, fresh = self._credential.token(1), self._credential.secrets[0]
         failpoint("rotate.made")
         try:
@@ -123,6 +123,14 @@ class Identity:
             self._active = 0
             self._rotate_at = time.monotonic() + self._rotate_after
         LOG.info("agent %s: rotated its secret", self.agent_id)
+
+    def _add_secret(self) -> bool:
+        try:
+            self._credential, self._active = add_secret(self._folder, self._credential), 1
+        except OSError as error:
+            LOG.warning("agent %s: no new secret can be kept, the old one serves on: %s", self.agent_id, error.strerror)
+            return False
+        return True
 
     def rotate_now(self, client: ApiClient) -> None:
         """Rotate whether it is time or not: the API takes the present secret for nothing else."""

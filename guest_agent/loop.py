@@ -270,10 +270,7 @@ class Loop:
     def _pause(self, error: Exception) -> None:
         delay = self._backoff.failed(getattr(error, "retry_after", None))
         LOG.warning("%s; next try in %.1f s", error, delay)
-        try:
-            self._status.trouble(str(error), f"try again, {delay:.0f} s after the error")
-        except OSError as unwritable:
-            LOG.warning("status file: %s", unwritable)
+        self._status.trouble(str(error), f"try again, {delay:.0f} s after the error")
         self._sleep(delay)
 
     def _wipe(self, error: Revoked) -> None:

@@ -55,15 +55,18 @@ class Running:
 
         Safe from any thread; may be repeated, the first one counts.
         """
-        if not self._folder.has(CANCEL_FILE):
-            wish = {"why": why, "grace": grace, "status": status}
-            self._folder.replace(CANCEL_FILE, json.dumps(wish).encode(), durable=False)
+        wish = json.dumps({"why": why, "grace": grace, "status": status}).encode()
+        try:
+            if not self._folder.has(CANCEL_FILE):
+                self._folder.replace(CANCEL_FILE, wish, durable=False)
+        except OSError as error:
+            LOG.warning("%s: the cancel cannot be written down, it is only told: %s", self.attempt, error.strerror)
         try:
             bell = os.open(CONTROL_PIPE, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._folder.fd)
         except OSError:
             return
         try:
-            os.write(bell, b"!")
+            os.write(bell, wish + b"\n")
         except BlockingIOError:
             pass
         finally:

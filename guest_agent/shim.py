@@ -22,6 +22,8 @@ from guest_agent.report import Report, compose, failed
 from guest_agent.spool import FINISHED, STARTED
 from guest_agent.supervision import Ending, Supervision
 
+RESERVE_FILE = "reserve"
+REPORT_SPACE = 1_100_000  # a report at its largest, as a record
 _RETRY = 1.0
 
 
@@ -40,6 +42,7 @@ def run_shim(run_path: str, alive: int) -> None:
     _journal(order, STARTED, order.started)
     supervision: Supervision | None = None
     try:
+        _reserve(run)
         supervision = Supervision(order, run)
         failpoint("shim.hook-up")
         ending = supervision.run_to_end()
@@ -53,10 +56,20 @@ def run_shim(run_path: str, alive: int) -> None:
     except OSError as error:
         report = _not_started(error)
     failpoint("shim.concluded")
+    run.remove(RESERVE_FILE)
     _deliver(order, report)
     os.close(alive)
     if supervision is not None:
         supervision.drain()
+
+
+def _reserve(run: Folder) -> None:
+    """Hold the disk space of the report, lest the hook uses it up; OSError when there is not as much."""
+    fd = os.open(RESERVE_FILE, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=run.fd)
+    try:
+        os.posix_fallocate(fd, 0, REPORT_SPACE)
+    finally:
+        os.close(fd)
 
 
 def _detach() -> None:

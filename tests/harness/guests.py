@@ -37,6 +37,7 @@ class Guest(Machine):
         self.failpoints.mkdir()
         self.starts = 0
         self.environment: dict[str, str] = {}
+        self.before = "tests.faults.agent.sabotage:prepare"
 
     @property
     def pid(self) -> int:
@@ -48,7 +49,7 @@ class Guest(Machine):
         with self._starting:
             argv = ["run", "--config", str(self.config)]
             env = {VARIABLE: str(self.failpoints), **self.environment, **environment}
-            self._child = self._nursery.fork(argv, self.log, env)
+            self._child = self._nursery.fork(argv, self.log, env, self.before)
             self.starts += 1
 
     def ended(self, within: float = 0) -> bool:
@@ -72,14 +73,14 @@ class Guest(Machine):
         return path
 
     @contextlib.contextmanager
-    def kept_alive(self) -> Iterator[None]:
+    def kept_alive(self, **environment: str) -> Iterator[None]:
         """For the time of the block the agent is started again whenever it has died, as by systemd."""
         over = threading.Event()
 
         def watch() -> None:
             while not over.is_set():
                 if self.ended(0.05) and not over.is_set():
-                    self.start()
+                    self.start(**environment)
 
         thread = threading.Thread(target=watch, daemon=True)
         thread.start()

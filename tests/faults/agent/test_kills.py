@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import collections
 import functools
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import pytest
 from tests.faults import counts
 from tests.faults.agent.conftest import Cloud
 from tests.faults.agent.killer import AgentKiller, Feeder
+from tests.functional.agent.machine import wait_for
 from tests.harness.callers import Operator
 from tests.harness.guests import CounterFile, Guest
 from tests.harness.invariants import Kept, agree, unfinished
@@ -82,3 +85,20 @@ def _is_founded(key: tuple[str, int], reason: str, shims: dict[tuple[str, int], 
     if reason.startswith(POISON):
         return True
     return reason.startswith(LOST) and (key not in shims or shims[key] in killer.killed_shims | {1})
+
+
+@pytest.mark.parametrize("journaled", [True, False], ids=["with the journal", "without the journal"])
+def test_f10_g4_the_counter_file_shows_what_an_agent_without_its_journal_does(
+    journaled: bool, guest: Guest, counter: CounterFile, add: Callable[..., dict[str, str]], tmp_path: Path
+) -> None:
+    """The negative control: nobody asks the journal whether the hook was started, and it is started twice."""
+    if not journaled:
+        guest.before = "tests.faults.agent.sabotage:without_started"
+    with guest.kept_alive():
+        task = add(counter.script(f"while [ ! -e {tmp_path}/go ]; do sleep 0.02; done"))
+        wait_for(lambda: counter.read().starts)
+        os.kill(counter.read().shims[task["id"], 1], signal.SIGKILL)
+        wait_for(lambda: counter.read().doubled or "failed, reported" in guest.log.read_text())
+        (tmp_path / "go").touch()
+        guest.settle()
+    assert bool(counter.read().doubled) is not journaled
