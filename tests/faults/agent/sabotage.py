@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import mmap
 import os
@@ -13,12 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from guest_agent import api_client, heartbeat, main, shim, spool
+from guest_agent import api_client, heartbeat, loop, main, session, shim, spool
 from guest_agent.spool import Spool
 
 FAULT = "HEAT_WORKFLOW_TEST_FAULT"
 BOOT = "HEAT_WORKFLOW_TEST_BOOT"
 CLOCK = "HEAT_WORKFLOW_TEST_CLOCK"
+WAIT = "HEAT_WORKFLOW_TEST_WAIT"
 
 
 def prepare() -> None:
@@ -29,6 +31,8 @@ def prepare() -> None:
         setattr(main, "boot_id", lambda: os.environ[BOOT])  # noqa: B010
     if os.environ.get(CLOCK):
         _bend_clock(Path(os.environ[CLOCK]))
+    if os.environ.get(WAIT):
+        _wait_shorter(float(os.environ[WAIT]))
     api_client.CONNECT_TIMEOUT, api_client.READ_MARGIN = 1.0, 1.0
     heartbeat.LEAST_INTERVAL = 0.3
     spool.SPACE_NEEDED = int(os.environ.get("HEAT_WORKFLOW_TEST_SPACE", spool.SPACE_NEEDED))
@@ -64,6 +68,12 @@ def _on_disk(call: str, args: tuple[Any, ...]) -> bool:
     if call == "open":
         return bool(args[1] & os.O_CREAT)
     return call != "write" or stat.S_ISREG(os.fstat(args[0]).st_mode)
+
+
+def _wait_shorter(seconds: float) -> None:
+    """Claims wait for so long, whatever the API would allow."""
+    begin = session.begin_session
+    setattr(loop, "begin_session", lambda *args: dataclasses.replace(begin(*args), max_wait=seconds))  # noqa: B010
 
 
 def _bend_clock(shift: Path) -> None:
