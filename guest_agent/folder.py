@@ -8,6 +8,8 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from guest_agent.failpoints import failpoint
+
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -73,17 +75,21 @@ class Folder:
         self.remove(temporary)
         try:
             fd = self._write(temporary, data, mode)
+            failpoint("written", name)
             try:
                 if durable:
                     os.fsync(fd)
+                    failpoint("synced", name)
             finally:
                 os.close(fd)
             os.rename(temporary, _plain(name), src_dir_fd=self.fd, dst_dir_fd=self.fd)
+            failpoint("renamed", name)
         except OSError:
             self.remove(temporary)
             raise
         if durable:
             os.fsync(self.fd)
+            failpoint("flushed", name)
 
     def rename(self, old: str, new: str) -> None:
         """Give a file another name in this folder, over what had it."""

@@ -23,6 +23,7 @@ from guest_agent.credential import (
     wipe_credential,
 )
 from guest_agent.errors import ApiError, ConfigError, DamagedRecord
+from guest_agent.failpoints import failpoint
 from guest_agent.folder import Folder
 from guest_agent.records import read_record, write_record
 
@@ -70,6 +71,7 @@ class Identity:
         if self._credential.enrolled or self._join_token is None:
             return
         client.enroll(self._join_token, self._credential.secrets[0].sha256, self.nonce, self._hw_uuid or None)
+        failpoint("enroll.answered")
         self._credential = mark_enrolled(self._folder, self._credential)
         LOG.info("agent %s: enrolled", self.agent_id)
 
@@ -106,13 +108,15 @@ class Identity:
         with self._lock:
             if time.monotonic() < self._rotate_at:
                 return
-            if not self._active:
-                self._credential, self._active = add_secret(self._folder, self._credential), 1
             self._rotate_at = time.monotonic() + ROTATE_RETRY
+            if not self._active and not self._add_secret():
+                return
             # After a restore the secret in use is not the last but one: it is however old the store is.
             old, fresh = self._credential.token(self._active), self._credential.secrets[0]
+        failpoint("rotate.made")
         try:
             client.rotate(fresh.sha256, old)
+            failpoint("rotate.answered")
         except ApiError as error:
             LOG.warning("agent %s: rotation failed, the old secret serves on: %s", self.agent_id, error)
             return
@@ -120,6 +124,14 @@ class Identity:
             self._active = 0
             self._rotate_at = time.monotonic() + self._rotate_after
         LOG.info("agent %s: rotated its secret", self.agent_id)
+
+    def _add_secret(self) -> bool:
+        try:
+            self._credential, self._active = add_secret(self._folder, self._credential), 1
+        except OSError as error:
+            LOG.warning("agent %s: no new secret can be kept, the old one serves on: %s", self.agent_id, error.strerror)
+            return False
+        return True
 
     def rotate_now(self, client: ApiClient) -> None:
         """Rotate whether it is time or not: the API takes the present secret for nothing else."""

@@ -43,7 +43,8 @@ class Interruptions:
         self._runner.end_orphans(entry.attempt)
         rebooted = bool(boot_id) and boot_id != self._boot_id
         again = asked or (rebooted and self._runner.on_interrupt(entry.attempt) in _AGAIN)
-        if again and self._runner.lay_out_again(entry.attempt, self._boot_id, asked=asked):
+        boots = int(record.get("boots", 0)) + 1 if record else 1
+        if again and self._runner.lay_out_again(entry.attempt, self._boot_id, boots, asked=asked):
             LOG.info("%s: started again after a reboot", entry.attempt)
             return self._runner.start(entry.attempt)
         reason = STATE_LOST if not boot_id else REBOOTED if rebooted or asked else HOOK_LOST

@@ -74,7 +74,8 @@ class LogWriter:
             text = text[-len(FULL) :] + FULL
         line = json.dumps({"n": self._count, "stream": stream, "text": text}) + "\n"
         try:
-            os.write(self._fd, line.encode())
+            whole = os.write(self._fd, line.encode()) == len(line)
+            self._room = self._room if whole else 0
             self._count += 1
         except OSError:
             self._room = 0

@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
 from typing import Any, Callable
 
-from guest_agent import VERSION
 from guest_agent import report as reports
 from guest_agent.api_client import ApiClient
 from guest_agent.backoff import Backoff
@@ -23,33 +21,24 @@ from guest_agent.errors import (
     StateError,
     Unauthenticated,
 )
+from guest_agent.failpoints import failpoint
 from guest_agent.heartbeat import LEAST_INTERVAL, Heartbeat
 from guest_agent.hooks import Hooks
 from guest_agent.hooks.contract import Command
 from guest_agent.identity import Identity
 from guest_agent.interruption import Interruptions
-from guest_agent.inventory import get_inventory
 from guest_agent.log_sender import LogSender
 from guest_agent.preparation import prepare
 from guest_agent.runner import Runner, Running
+from guest_agent.session import CLAIM_OVER, IDENTITY_IN_USE, SUPERSEDED, Session, begin_session
 from guest_agent.spool import FINISHED, Entry, Spool
 from guest_agent.status import StatusFile
 from guest_agent.task import Attempt, Task, read_attempt
 
 LOG = logging.getLogger(__name__)
 
-IDENTITY_IN_USE, SUPERSEDED, CLAIM_OVER = "identity-in-use", "superseded", "claim-over"
 ROTATE_REQUIRED = "rotate-required"
-ROTATE_AFTER = 43200.0
 IDLE_PAUSE = 1.0
-
-
-@dataclass(frozen=True)
-class Session:
-    """What the API wished in its answer to hello, in seconds."""
-
-    heartbeat_interval: float
-    max_wait: float
 
 
 class Loop:
@@ -110,33 +99,10 @@ class Loop:
             self._claim(self._session)
 
     def _hello(self) -> Session:
-        """Enroll if need be and begin a session; a previous nonce proves that we are the one from before."""
-        self._identity.ensure_enrolled(self._client)
-        self._identity.remember_nonces()
-        body: dict[str, Any] = {
-            "nonce": self._identity.nonce,
-            "version": VERSION,
-            "inventory": get_inventory(),
-            "journal": [entry.wire() for entry in self._spool.entries()],
-        }
-        answer = self._introduce(body)
-        self._identity.forget_previous_nonces()
-        self._identity.accepted(float(answer.get("rotate_after", ROTATE_AFTER)), bool(answer.get("rotate")))
+        session = begin_session(self._client, self._identity, self._spool.entries())
         self._succeeded("wait for a task")
         LOG.info("agent %s: session begun", self._identity.agent_id)
-        return Session(
-            heartbeat_interval=max(2.0, float(answer.get("heartbeat_interval", 20))),
-            max_wait=max(0.0, float(answer.get("max_wait", 50))),
-        )
-
-    def _introduce(self, body: dict[str, Any]) -> dict[str, Any]:
-        for previous in self._identity.previous_nonces:
-            try:
-                return self._client.hello({**body, "previous_nonce": previous})
-            except Conflict as error:
-                if error.code != IDENTITY_IN_USE:
-                    raise
-        return self._client.hello(body)
+        return session
 
     def _claim(self, session: Session) -> None:
         """Wait for a task and take it."""
@@ -165,6 +131,7 @@ class Loop:
 
     def _take(self, wire: dict[str, Any]) -> None:
         """Journal a task handed out and start its hook; one the journal knows is never started again."""
+        failpoint("claim.answered")
         attempt = read_attempt(wire)
         if self._spool.find(attempt) is not None:
             LOG.warning("%s: handed out again, it is in the journal already", attempt)
@@ -182,7 +149,9 @@ class Loop:
         """Hand the attempt to a shim. Killed anywhere in here the agent finds out afterwards which step it was."""
         started = self._spool.claim(task.attempt)
         self._runner.lay_out(task, command, started)
+        failpoint("hook.laid-out")
         self._running[task.attempt] = self._runner.start(task.attempt)
+        failpoint("hook.handed-over")
         LOG.info("%s: started, group %s", task.attempt, task.group)
 
     def _settle(self, entry: Entry, session: Session) -> None:
@@ -221,6 +190,7 @@ class Loop:
             LogSender(self._client, entry.attempt, running.log_reader()),
         ):
             running.wait()
+        failpoint("hook.over")
         running.close()
         if heartbeat.revoked:
             raise Revoked("revoked while a hook ran")
@@ -239,6 +209,7 @@ class Loop:
         claim_id = self._spool.next_claim_id if self._spool.has_space() else None
         try:
             wire = self._client.report(attempt, report, claim_id)
+            failpoint("report.answered")
             LOG.info("%s: %s, reported", attempt, report["status"])
         except (Conflict, NotMine) as error:
             if isinstance(error, Conflict) and error.code in (IDENTITY_IN_USE, SUPERSEDED, CLAIM_OVER):
@@ -250,7 +221,9 @@ class Loop:
                 return
         finally:
             self._runner.discard(attempt)
+        failpoint("run.discarded")
         self._spool.ack(attempt)
+        failpoint("report.acked")
         self._cut_down.discard(attempt)
         self._taken_back.discard(attempt)
         self._succeeded("wait for a task")
@@ -297,10 +270,7 @@ class Loop:
     def _pause(self, error: Exception) -> None:
         delay = self._backoff.failed(getattr(error, "retry_after", None))
         LOG.warning("%s; next try in %.1f s", error, delay)
-        try:
-            self._status.trouble(str(error), f"try again, {delay:.0f} s after the error")
-        except OSError as unwritable:
-            LOG.warning("status file: %s", unwritable)
+        self._status.trouble(str(error), f"try again, {delay:.0f} s after the error")
         self._sleep(delay)
 
     def _wipe(self, error: Revoked) -> None:

@@ -67,11 +67,11 @@ class Order:
             user=find_user(task.run_as) if task.run_as else None,
         )
 
-    def again(self, boot_id: str, *, resume: bool) -> Order:
-        """The order to run the same attempt once more after a reboot; with ``resume`` the hook is told to go on."""
-        boots = self.boots + 1
+    def again(self, boot_id: str, boots: int, *, resume: bool) -> Order:
+        """The order to run the same attempt once more after ``boots`` reboots; with ``resume`` the hook is told to go
+        on."""
         env = {**self.env, "HW_BOOT": str(boots), **({"HW_RESUME": "1"} if resume else {})}
-        return replace(self, env=env, boots=boots, started={**self.started, "boot_id": boot_id})
+        return replace(self, env=env, boots=boots, started={**self.started, "boot_id": boot_id, "boots": boots})
 
     def encode(self) -> bytes:
         """The order as it lies in the run directory."""

@@ -15,6 +15,7 @@ import time
 
 import guest_agent
 from guest_agent.errors import StateError
+from guest_agent.failpoints import failpoint
 from guest_agent.folder import Folder
 from guest_agent.hooks.contract import OUTPUTS_FOLDER, PATH, Command, NewFile, Place
 from guest_agent.live_log import LogReader
@@ -54,15 +55,18 @@ class Running:
 
         Safe from any thread; may be repeated, the first one counts.
         """
-        if not self._folder.has(CANCEL_FILE):
-            wish = {"why": why, "grace": grace, "status": status}
-            self._folder.replace(CANCEL_FILE, json.dumps(wish).encode(), durable=False)
+        wish = json.dumps({"why": why, "grace": grace, "status": status}).encode()
+        try:
+            if not self._folder.has(CANCEL_FILE):
+                self._folder.replace(CANCEL_FILE, wish, durable=False)
+        except OSError as error:
+            LOG.warning("%s: the cancel cannot be written down, it is only told: %s", self.attempt, error.strerror)
         try:
             bell = os.open(CONTROL_PIPE, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._folder.fd)
         except OSError:
             return
         try:
-            os.write(bell, b"!")
+            os.write(bell, wish + b"\n")
         except BlockingIOError:
             pass
         finally:
@@ -110,6 +114,7 @@ class Runner:
         folder = self._state.run.child(name, create=True)
         try:
             order = Order.of(task, command, self._state.spool.path, started, self._file_size)
+            failpoint("run.made")
             folder.child(OUTPUTS_FOLDER, create=True).close()
             for pipe in (ALIVE_PIPE, CONTROL_PIPE):
                 os.mkfifo(pipe, 0o600, dir_fd=folder.fd)
@@ -123,7 +128,7 @@ class Runner:
         if order.on_interrupt != "fail":
             os.sync()  # the order is needed again after a power cut
 
-    def lay_out_again(self, attempt: Attempt, boot_id: str, *, asked: bool) -> bool:
+    def lay_out_again(self, attempt: Attempt, boot_id: str, boots: int, *, asked: bool) -> bool:
         """Prepare the attempt's next start after a reboot; False when it may have none, or its order is lost.
 
         Outputs written before stay if the hook resumes, or asked for the reboot itself.
@@ -134,11 +139,11 @@ class Runner:
             return False
         try:
             order = Order.decode(folder.read(ORDER_FILE, LIMIT))
-            if order.boots >= BOOTS_MOST:
+            if boots > BOOTS_MOST:
                 return False
             if order.on_interrupt != "resume" and not asked:
                 self._empty_outputs(folder)
-            again = order.again(boot_id, resume=order.on_interrupt == "resume")
+            again = order.again(boot_id, boots, resume=order.on_interrupt == "resume")
             folder.replace(ORDER_FILE, again.encode(), durable=True)
         except (OSError, ValueError, KeyError, TypeError):
             return False
@@ -197,6 +202,7 @@ class Runner:
         theirs = os.open(ALIVE_PIPE, os.O_WRONLY | os.O_CLOEXEC, dir_fd=folder.fd)
         try:
             self._request(os.fsencode(folder.path), theirs)
+            failpoint("zygote.asked")
         finally:
             os.close(theirs)
         return Running(attempt, folder, ours)

@@ -11,6 +11,7 @@ from typing import Any
 
 from guest_agent import processes
 from guest_agent.errors import AgentError
+from guest_agent.failpoints import failpoint
 from guest_agent.folder import Folder
 from guest_agent.hooks import get_verdict
 from guest_agent.hooks.contract import OUTPUTS_FOLDER, Exit
@@ -21,6 +22,8 @@ from guest_agent.report import Report, compose, failed
 from guest_agent.spool import FINISHED, STARTED
 from guest_agent.supervision import Ending, Supervision
 
+RESERVE_FILE = "reserve"
+REPORT_SPACE = 1_100_000  # a report at its largest, as a record
 _RETRY = 1.0
 
 
@@ -31,24 +34,42 @@ def run_shim(run_path: str, alive: int) -> None:
     To be called in a process of its own, just forked. It goes on as long as something the hook left running holds
     its pipes, because a closed pipe would kill that.
     """
+    failpoint("shim.born")
     _detach()
+    failpoint("shim.detached")
     run = Folder(run_path)
     order = Order.decode(run.read(ORDER_FILE, LIMIT))
     _journal(order, STARTED, order.started)
     supervision: Supervision | None = None
     try:
+        _reserve(run)
         supervision = Supervision(order, run)
+        failpoint("shim.hook-up")
         ending = supervision.run_to_end()
+        failpoint("shim.hook-over")
         if _wants_reboot(order, ending):
+            failpoint("shim.reboot-wanted")
             _journal(order, STARTED, {**order.started, "reboot": True})
+            failpoint("shim.reboot-journaled")
             return
         report = _conclude(order, run, supervision, ending)
     except OSError as error:
         report = _not_started(error)
+    failpoint("shim.concluded")
+    run.remove(RESERVE_FILE)
     _deliver(order, report)
     os.close(alive)
     if supervision is not None:
         supervision.drain()
+
+
+def _reserve(run: Folder) -> None:
+    """Hold the disk space of the report, lest the hook uses it up; OSError when there is not as much."""
+    fd = os.open(RESERVE_FILE, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=run.fd)
+    try:
+        os.posix_fallocate(fd, 0, REPORT_SPACE)
+    finally:
+        os.close(fd)
 
 
 def _detach() -> None:
@@ -114,7 +135,8 @@ def _error_outputs(order: Order, outputs: dict[str, Any]) -> list[str]:
 
 
 def _killed(reason: str, code: int) -> str:
-    return f"{reason} (killed by {processes.signal_name(code - 128)})" if reason and code > 128 else reason
+    killed = code - 128 in signal.valid_signals()
+    return f"{reason} (killed by {processes.signal_name(code - 128)})" if reason and killed else reason
 
 
 def _not_started(error: OSError) -> Report:

@@ -23,6 +23,7 @@ from typing import Any
 
 from guest_agent import report as reports
 from guest_agent.errors import DamagedRecord, StateError
+from guest_agent.failpoints import failpoint
 from guest_agent.folder import Folder
 from guest_agent.past_reports import PAST, PastReports
 from guest_agent.records import Record, read_record, write_record
@@ -102,6 +103,8 @@ class Spool:
     def unclaim(self, attempt: Attempt) -> None:
         """Take back a claim whose hook was not executed: the next claim asks for it again, under its own id."""
         self._folder.remove(f"{attempt.name}.{CLAIMED}")
+        self._sweep(attempt)
+        failpoint("claim.taken-back")
         self._entries.pop(attempt, None)
         self._next_claim_id = attempt.claim_id
 
@@ -118,6 +121,7 @@ class Spool:
 
     def finish(self, attempt: Attempt, report: Record) -> None:
         """Journal the outcome of an attempt that no shim reports on. Over an outcome that is there already."""
+        self._sweep(attempt)
         self._write(attempt, FINISHED, {"report": report}, durable=True)
         self._entries[attempt] = replace(self._entries.get(attempt, Entry(attempt, FINISHED)), stage=FINISHED)
 
@@ -149,6 +153,7 @@ class Spool:
     def ack(self, attempt: Attempt) -> None:
         """Forget the attempt. If its record is the newest it stays as ``last``: it holds the next claim's id."""
         self._past.keep(attempt, f"{attempt.name}.{FINISHED}")
+        failpoint("report.kept")
         for stage in (STARTED, CLAIMED, FINISHED):
             name = f"{attempt.name}.{stage}"
             if self._carrier == attempt.name and self._folder.has(name):
@@ -156,6 +161,7 @@ class Spool:
                 self._carrier = _LAST
             else:
                 self._folder.remove(name)
+            failpoint("forgotten", name)
         self._entries.pop(attempt, None)
 
     def has_space(self) -> bool:
@@ -223,6 +229,12 @@ class Spool:
             record = {**record, **self._carried(self._next_claim_id)}
         write_record(self._folder, f"{attempt.name}.{stage}", record, durable=durable)
         return record
+
+    def _sweep(self, attempt: Attempt) -> None:
+        """Remove what a killed shim of the attempt was just writing."""
+        for name in self._folder.names():
+            if name.startswith(".tmp.") and attempt.name in name:
+                self._folder.remove(name)
 
     def _is_used(self, claim_id: str) -> bool:
         """A damaged record may have held the id that came after: then the one before must not come again."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
 import time
@@ -11,6 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from guest_agent.folder import Folder
+
+LOG = logging.getLogger(__name__)
 
 NAME = "status.json"
 SILENCE_LIMIT = 180.0
@@ -30,7 +33,10 @@ class Status:
 
 
 class StatusFile:
-    """Keeps the file up to date, from any thread; contacts alone are written once a second at most."""
+    """Keeps the file up to date, from any thread; contacts alone are written once a second at most.
+
+    That it cannot be written stops nothing: on a full disk leases are extended and hooks are cancelled all the same.
+    """
 
     def __init__(self, folder: Folder, agent_id: str) -> None:
         self._folder = folder
@@ -63,7 +69,10 @@ class StatusFile:
         if (status.next_step, status.last_error) == told_before and now - self._written < _LEAST_INTERVAL:
             return
         self._written = now
-        self._folder.replace(NAME, json.dumps(status.__dict__).encode(), durable=False)
+        try:
+            self._folder.replace(NAME, json.dumps(status.__dict__).encode(), durable=False)
+        except OSError as error:
+            LOG.warning("status file: %s", error.strerror)
 
 
 def find_status(state_dir: str) -> Status | None:

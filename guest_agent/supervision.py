@@ -102,18 +102,19 @@ class Supervision:
             poller.register(fd, select.POLLIN)
         for fd, _event in poller.poll(timeout * 1000 + 1):
             if fd == self._control:
-                _empty(fd)
-                self._obey_cancel()
+                self._obey_cancel(_taken(fd))
             elif fd == self._wakeup:
-                _empty(fd)
+                _taken(fd)
             else:
                 self.pump.move(fd)
 
-    def _obey_cancel(self) -> None:
-        """The file is the order, the pipe only the bell: a cancel before the pipe was open is seen too."""
-        if self.ending.stopped or not self._run.has(CANCEL_FILE):
+    def _obey_cancel(self, told: bytes = b"") -> None:
+        """A cancel from before the pipe was open is in the file; on a full disk it is ``told`` by pipe alone."""
+        if self._run.has(CANCEL_FILE):
+            told = self._run.read(CANCEL_FILE, 4096)
+        if self.ending.stopped or not told:
             return
-        wish = json.loads(self._run.read(CANCEL_FILE, 4096) or b"{}")
+        wish = json.loads(told.partition(b"\n")[0])
         self._stop(str(wish.get("status", "cancelled")), str(wish.get("why", "")), float(wish.get("grace", GRACE)))
 
     def _stop(self, status: str, why: str, grace: float) -> None:
@@ -163,9 +164,12 @@ def _child_wakeup() -> int:
     return read
 
 
-def _empty(fd: int) -> None:
+def _taken(fd: int) -> bytes:
+    """What is in the pipe, which is empty afterwards."""
+    found = b""
     try:
-        while os.read(fd, 4096):
-            pass
+        while data := os.read(fd, 4096):
+            found += data
     except BlockingIOError:
         pass
+    return found

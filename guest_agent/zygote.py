@@ -13,6 +13,7 @@ import signal
 import socket
 import traceback
 
+from guest_agent.failpoints import failpoint
 from guest_agent.shim import run_shim
 
 REQUEST_LIMIT = 4096
@@ -46,11 +47,13 @@ def serve(requests: socket.socket) -> None:
         message, fds, _flags, _address = socket.recv_fds(requests, REQUEST_LIMIT, 1)
         if not message:
             return
+        failpoint("zygote.heard")
         os.set_inheritable(fds[0], False)
         if os.fork() == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             requests.close()
             _be_shim(os.fsdecode(message), fds[0])
+        failpoint("zygote.forked")
         os.close(fds[0])
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Harness: a warm process that forks real API processes, so that one starts in a tenth of a second, not in three.
+"""Harness: a warm process that forks real API or agent processes, so that one starts in a tenth of a second.
 
 A child is a process of its own with its own environment, log and command line; only the imports were done before it
 was born. Tests that kill hundreds of replicas would spend their time on imports otherwise.
@@ -12,12 +12,14 @@ import gc
 import importlib
 import json
 import os
+import pkgutil
 import select
 import signal
 import subprocess
 import sys
 import threading
 import traceback
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +33,16 @@ class Child:
         self.pid = pid
         self._nursery = nursery
         self._handle = os.pidfd_open(pid)
+        weakref.finalize(self, os.close, self._handle)  # not before, for several threads may wait on it
         self._status: int | None = None
+        self._asked = threading.Lock()
 
     def ended(self, within: float = 0) -> bool:
         """Whether the process is gone, waiting for that up to ``within`` seconds."""
         if self._status is None and select.select([self._handle], [], [], within)[0]:
-            os.close(self._handle)
-            self._status = int(self._nursery.ask({"wait": self.pid})["status"])
+            with self._asked:
+                if self._status is None:
+                    self._status = int(self._nursery.ask({"wait": self.pid})["status"])
         return self._status is not None
 
     @property
@@ -54,14 +59,15 @@ class Child:
 class Nursery:
     """The warm process, as the tests see it. Its children end with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, door: str = "heat_workflow.cmd.api") -> None:
+        """Its children run ``main`` of the module ``door``."""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", __name__, door], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self._lock = threading.Lock()
 
     def fork(self, argv: list[str], log: Path, env: dict[str, str], before: str | None = None) -> Child:
-        """An API process with this command line. ``before`` (``module:function``) is called in it first."""
+        """A process with this command line. ``before`` (``module:function``) is called in it first."""
         born = self.ask({"argv": argv, "log": str(log), "env": env, "before": before})
         return Child(self, int(born["pid"]))
 
@@ -84,8 +90,9 @@ class Nursery:
 
 def main() -> None:
     """Take orders, a line of JSON each, until there are no more; then end the children."""
-    from heat_workflow.cmd import api
-
+    door = importlib.import_module(sys.argv[1])
+    if door.__name__.startswith("guest_agent"):
+        _load_all("guest_agent")
     gc.collect()
     gc.freeze()
     living: set[int] = set()
@@ -98,13 +105,21 @@ def main() -> None:
         else:
             pid = os.fork()
             if pid == 0:
-                _live(order, api.main)
+                _live(order, door.main)
             living.add(pid)
             answer = {"pid": pid}
         print(json.dumps(answer), flush=True)
     for pid in living:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
+
+
+def _load_all(package: str) -> None:
+    """The agent imports most of itself only when it runs."""
+    found = importlib.import_module(package)
+    for module in pkgutil.walk_packages(found.__path__, f"{package}."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
 
 
 def _live(order: dict[str, Any], run: Any) -> None:

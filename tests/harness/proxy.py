@@ -20,6 +20,8 @@ class ChaosProxy:
         self._answer_after: int | None = None
         self._request_after: int | None = None
         self._word: tuple[bytes, bool] | None = None
+        self._lost: frozenset[str] = frozenset()
+        self.waiting = 0  # pieces held back by a partition since it began
         self.port = 0
         self.cuts = 0
         self.answered = 0  # bytes of the last connection's answer
@@ -39,6 +41,19 @@ class ChaosProxy:
     def cut_at(self, word: bytes, *, heard: bool) -> None:
         """Cut the next connection whose client says the word: before the server hears it, or in place of an answer."""
         self._word = (word, heard)
+
+    @contextlib.contextmanager
+    def partitioned(self, *ways: str) -> Iterator[None]:
+        """For the time of the block nothing gets through: requests (``there``), answers (``back``), or both.
+
+        Connections stay open and are accepted, as behind a cable that was cut; what is still wanted when the block
+        ends gets through then, as by TCP.
+        """
+        self._lost, self.waiting = frozenset(ways or ("there", "back")), 0
+        try:
+            yield
+        finally:
+            self._lost = frozenset()
 
     @contextlib.contextmanager
     def running(self) -> Iterator[ChaosProxy]:
@@ -68,8 +83,8 @@ class ChaosProxy:
             return
         deaf = asyncio.Event()
         both = [
-            asyncio.create_task(self._pass(reader, there_writer, self._heard(deaf))),
-            asyncio.create_task(self._pass(there_reader, writer, self._said(deaf))),
+            asyncio.create_task(self._pass(reader, there_writer, self._heard(deaf), "there")),
+            asyncio.create_task(self._pass(there_reader, writer, self._said(deaf), "back")),
         ]
         try:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
@@ -85,9 +100,14 @@ class ChaosProxy:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         allowed: Callable[[bytes], int | None],
+        way: str,
     ) -> None:
         """Hand on what comes until ``allowed`` gives a number: of the bytes that still get through."""
         while data := await reader.read(_PIECE):
+            if way in self._lost:
+                self.waiting += 1
+            while way in self._lost:
+                await asyncio.sleep(0.01)
             most = allowed(data)
             writer.write(data if most is None else data[:most])
             await writer.drain()

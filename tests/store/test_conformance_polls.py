@@ -52,7 +52,7 @@ async def test_a_poll_left_waiting_at_another_replica_takes_nothing(empty: Datab
         newer = await there.poll(agent.id)
         wanted = NewTask(name="t", definition=facts.DEFINITION, spec={})
         [task], _ = await one.write(lambda tx: adding.add_tasks(tx, facts.PROJECT, workflow.id, [wanted]))
-        news = [announcing.route_key(model.ProjectId(facts.PROJECT), "")]
+        news = {announcing.route_key(model.ProjectId(facts.PROJECT), ""): 1}
         here.bells.publish(news)
         with pytest.raises(errors.Conflict, match="newer claim"):
             await asyncio.wait_for(older, 10)
