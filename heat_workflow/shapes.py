@@ -137,9 +137,13 @@ class Agent(TypedDict, total=False):
 
 
 class Registration(Agent, total=False):
-    """The answer to a registration: the only place where a join token is ever shown; None once it was used."""
+    """The answer to a registration: the only place where a join token is ever shown; None once it was used.
+
+    ``agent_sha256`` is the release of the agent that the machine shall have; None when the API has none.
+    """
 
     join_token: str | None
+    agent_sha256: str | None
 
 
 class Join(TypedDict):
