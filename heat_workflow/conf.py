@@ -36,7 +36,8 @@ API = [
     cfg.StrOpt(
         "agents_dir",
         default="/var/lib/heat-workflow/agents",
-        help="Directory of the released agents, files ending in .pyz, that the API serves to guests.",
+        help="Directory of the released agents, files ending in .pyz, that the API serves to guests. Command "
+        "heat-workflow-manage agent build puts them there. It is the same on every host of the API.",
     ),
 ]
 DATABASE = [

@@ -137,6 +137,19 @@ class Agent(TypedDict, total=False):
 
 
 class Registration(Agent, total=False):
-    """The answer to a registration: the only place where a join token is ever shown; None once it was used."""
+    """The answer to a registration: the only place where a join token is ever shown; None once it was used.
+
+    ``agent_sha256`` is the release of the agent that the machine shall have; None when the API has none.
+    """
 
     join_token: str | None
+    agent_sha256: str | None
+
+
+class Join(TypedDict):
+    """What a machine needs to join as an agent; ``ca_pem`` None: its own trust store knows the API."""
+
+    api_url: str
+    agent_id: str
+    join_token: str
+    ca_pem: str | None

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -44,7 +45,12 @@ async def put_agent(call: Call) -> Answer:
     agent, token, new = await call.queue.write(
         agents.register_agent, call.project_id, call.path["agent_id"], body.new_agent()
     )
-    return Answer(201 if new else 200, {**views.agent(agent, []), "join_token": token})
+    return Answer(201 if new else 200, await _registration(call, agent, token))
+
+
+async def _registration(call: Call, agent: model.Agent, token: str | None) -> dict[str, Any]:
+    current = await asyncio.to_thread(call.releases.find_current)
+    return {**views.agent(agent, []), "join_token": token, "agent_sha256": current}
 
 
 async def show_agent(call: Call) -> Answer:
@@ -65,7 +71,7 @@ async def delete_agent(call: Call) -> Answer:
 
 async def rejoin_agent(call: Call) -> Answer:
     agent, token = await call.queue.write(agents.rejoin_agent, call.project_id, call.path["agent_id"])
-    return Answer(200, {**views.agent(agent, []), "join_token": token})
+    return Answer(200, await _registration(call, agent, token))
 
 
 async def quarantine_agent(call: Call) -> Answer:

@@ -13,6 +13,7 @@ from heat_workflow.model import AgentState, TaskState, WorkflowState
 Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"}, description="ISO 8601 in UTC")]
 Id = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
 Seconds = float
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Values = dict[str, Any]
 
 
@@ -239,6 +240,7 @@ class Registration(Agent):
     """An agent with its join token."""
 
     join_token: str | None = Field(description="Shown here and nowhere else; null once it was used")
+    agent_sha256: Digest | None = Field(description="The release that new machines get; null before there is one")
 
 
 class AgentEvent(Shown):

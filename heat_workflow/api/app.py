@@ -20,11 +20,12 @@ from starlette.middleware import Middleware
 import heat_workflow
 from heat_workflow import conf as options
 from heat_workflow import errors
-from heat_workflow.api import agents, answers, guard, guests, metrics, openapi, problems, tasks, workflows
+from heat_workflow.api import agents, answers, downloads, guard, guests, metrics, openapi, problems, tasks, workflows
 from heat_workflow.api.identity import Keystone, NoAuth, OperatorIdentity, Sources
 from heat_workflow.api.limits import Limits
 from heat_workflow.api.policies import Policy
 from heat_workflow.api.routing import Answer, Call, Route, Services, starlette_routes
+from heat_workflow.releases import Releases
 from heat_workflow.store import Store, Tx
 from heat_workflow.store.opening import open_store
 from heat_workflow.taskqueue import TaskQueue, expiring
@@ -67,19 +68,26 @@ COMMON = [
 
 def routes(serve: list[str]) -> list[Route]:
     """The table of routes for the halves that are served."""
-    table = [*guests.ROUTES] if "guest" in serve else []
+    table = [*guests.ROUTES, *downloads.ROUTES] if "guest" in serve else []
     if "operator" in serve:
         table += [*tasks.ROUTES, *workflows.ROUTES, *agents.ROUTES, *metrics.ROUTES]
     return table + COMMON
 
 
-def build(store: Store, identity: OperatorIdentity, policy: Policy, serve: list[str], sources: Sources) -> Starlette:
+def build(
+    store: Store,
+    identity: OperatorIdentity,
+    policy: Policy,
+    serve: list[str],
+    sources: Sources,
+    releases: Releases,
+) -> Starlette:
     """The application on these parts; its lifespan starts and ends the store's work."""
     wakeups = Wakeups()
     queue = TaskQueue(store, wakeups)
     polls = Polls(queue, wakeups, str(uuid.uuid4()) if store.shared else None)
     numbers = metrics.Metrics(store.finished, polls.count)
-    services = Services(queue, polls, identity, policy, Limits(), sources)
+    services = Services(queue, polls, identity, policy, Limits(), sources, releases)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -133,7 +141,7 @@ def compose(conf: cfg.ConfigOpts) -> Starlette:
     identity: OperatorIdentity = NoAuth() if conf.api.auth_strategy == "noauth" else Keystone(conf)
     sources = Sources(conf.api.trusted_proxies)
     store = open_store(conf.database.connection, conf.secrets.key_file)
-    return build(store, identity, Policy(conf), conf.api.serve, sources)
+    return build(store, identity, Policy(conf), conf.api.serve, sources, Releases(conf.api.agents_dir))
 
 
 def _loopback(host: str) -> bool:

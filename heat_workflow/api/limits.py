@@ -33,6 +33,7 @@ LOG_CHUNKS = Rate(2.0, 20)  # by agent and task
 SESSIONS = Rate(5.0, 50)  # by agent: hello and rotation, generous to an agent that is restarted in a loop
 REFUSALS = Rate(2.0, 100)  # by agent: an honest one meets a few after a restore, a guesser nothing else
 WRONG_JOIN_TOKENS = Rate(10 / 60, 10)  # by source address, and by agent id
+DOWNLOADS = Rate(20.0, 500)  # by source address: a whole network behind one router boots at once
 AUDITS = Rate(1 / 60, 10)  # by agent and kind: security events written down
 
 
@@ -84,6 +85,7 @@ class Limits:
         self._sessions = Meter(SESSIONS, clock)
         self._refusals = Meter(REFUSALS, clock)
         self._wrong_tokens = Meter(WRONG_JOIN_TOKENS, clock)
+        self._downloads = Meter(DOWNLOADS, clock)
         self._audits = Meter(AUDITS, clock)
 
     def empty_claims_over(self, agent_id: str) -> float:
@@ -110,6 +112,9 @@ class Limits:
 
     def admit_session(self, agent_id: str) -> None:
         self._take(self._sessions, agent_id, f"agent {agent_id} begins too many sessions")
+
+    def admit_download(self, source: str) -> None:
+        self._take(self._downloads, source, "the agent is fetched too often from your address")
 
     def admit_agent(self, agent_id: str) -> None:
         """Hold off an agent that has been refused time and again."""

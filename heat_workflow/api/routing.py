@@ -28,6 +28,7 @@ from heat_workflow.api.policies import Policy
 from heat_workflow.api.problems import common_headers, error_response, new_request_id, refusal
 from heat_workflow.api.proof import proven_agent
 from heat_workflow.model import Agent
+from heat_workflow.releases import Releases
 from heat_workflow.taskqueue import TaskQueue, credentials, ending, sessions
 from heat_workflow.taskqueue.polling import Polls
 
@@ -49,6 +50,7 @@ class Call:
     polls: Polls
     policy: Policy
     limits: Limits
+    releases: Releases
     source: str
     path: Mapping[str, str]
     body: Any
@@ -130,6 +132,7 @@ class Services:
     policy: Policy
     limits: Limits
     sources: Sources
+    releases: Releases
 
 
 def starlette_routes(table: Iterable[Route], services: Services) -> list[StarletteRoute]:
@@ -205,7 +208,7 @@ async def _answered(route: Route, services: Services, request: Request) -> Answe
 
 async def _read(route: Route, services: Services, request: Request, proof: Mapping[str, Any]) -> Call:
     for name, value in request.path_params.items():
-        if not _UUID.fullmatch(value) and not name.startswith("any_"):
+        if name.endswith("_id") and not _UUID.fullmatch(value):
             raise errors.NotFound(f"{name} {value[:64]!r} is not known")
     query = body = None
     if route.query is None:
@@ -222,6 +225,7 @@ async def _read(route: Route, services: Services, request: Request, proof: Mappi
         polls=services.polls,
         policy=services.policy,
         limits=services.limits,
+        releases=services.releases,
         source=services.sources.of(request),
         path=request.path_params,
         body=body,

@@ -20,6 +20,8 @@ from oslo_log import log
 
 from heat_workflow import conf as options
 from heat_workflow import errors
+from heat_workflow.cmd import agent_archive
+from heat_workflow.releases import Releases
 from heat_workflow.store import Store, schema
 from heat_workflow.store.keyring import KeyRing
 from heat_workflow.store.opening import open_store
@@ -183,6 +185,25 @@ def _key_file(conf: cfg.ConfigOpts) -> str:
     return str(conf.secrets.key_file)
 
 
+def build(conf: cfg.ConfigOpts, _args: argparse.Namespace) -> None:
+    content = agent_archive.build_agent()
+    digest = Releases(conf.api.agents_dir).add(content)
+    print(f"{digest} {len(content)} bytes in {conf.api.agents_dir}; new machines get it")
+
+
+def current(conf: cfg.ConfigOpts, args: argparse.Namespace) -> None:
+    releases = Releases(conf.api.agents_dir)
+    if args.sha256:
+        releases.make_current(args.sha256)
+    chosen = releases.find_current()
+    for digest in releases.digests():
+        print(f"{digest}{' current' if digest == chosen else ''}")
+
+
+def _current_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("sha256", nargs="?", help="the release that new machines shall get; without it, show them")
+
+
 COMMANDS: Sequence[Command] = [
     Command("db", "sync", sync, "bring the database to this release's schema", _sync_arguments),
     Command("db", "version", version, "show the schema's revision"),
@@ -190,6 +211,8 @@ COMMANDS: Sequence[Command] = [
     Command("key", "add", key_add, "make a new key that seals hidden values from now on"),
     Command("key", "rotate", key_rotate, "seal all hidden values anew with the newest key"),
     Command("key", "check", key_check, "make sure that every hidden value can be read"),
+    Command("agent", "build", build, "make the agent's file and have new machines get it"),
+    Command("agent", "current", current, "show the releases of the agent, or choose another", _current_arguments),
     Command("agent", "rejoin", rejoin, "give agents new join tokens; their old secrets are void", _rejoin_arguments),
     Command("session", "revoke-all", revoke_all, "void every agent's secret, as after a restored backup"),
 ]

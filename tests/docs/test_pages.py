@@ -108,7 +108,7 @@ def _named(page: Path) -> Iterator[tuple[str, str]]:
 
 def metrics() -> set[str]:
     """The names that /metrics shows."""
-    shown = Metrics({state.value: 1 for state in FINISHED})
+    shown = Metrics({state.value: 1 for state in FINISHED}, lambda: 1)
     shown.refused(404, "not-found")
     text = shown.text({}, {("active", "1.0"): 1}, 0.0).decode()
     return {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}
@@ -120,7 +120,7 @@ def test_every_metric_is_explained_and_every_metric_on_a_page_is_there() -> None
     assert told == there
     for page in PAGES:
         for text in [*literals(page), *(text for _, text in blocks(page))]:
-            assert set(re.findall(r"\bheat_workflow_(?:tasks|agents|oldest|refusals)\w*", text)) <= there
+            assert set(re.findall(r"\bheat_workflow_(?:tasks|agents|oldest|refusals|waiting)\w*", text)) <= there
 
 
 def test_the_alerts_are_what_prometheus_reads() -> None:

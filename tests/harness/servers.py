@@ -13,7 +13,10 @@ from pathlib import Path
 
 import requests
 
+from heat_workflow.releases import Releases
 from heat_workflow.store.keyring import KeyRing
+
+RELEASED = b"an agent of the release before"  # no agent, but bytes that the API serves
 
 
 def free_port() -> int:
@@ -32,7 +35,14 @@ class ApiProcess:
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = directory / "api.log"
         self.conf = directory / "heat-workflow.conf"
-        settings = {"bind_port": str(self.port), "auth_strategy": "noauth", **(options or {})}
+        self.agents = directory / "agents"
+        Releases(self.agents).add(RELEASED)
+        settings = {
+            "bind_port": str(self.port),
+            "auth_strategy": "noauth",
+            "agents_dir": str(self.agents),
+            **(options or {}),
+        }
         lines = ["[api]", *(f"{name} = {value}" for name, value in settings.items())]
         lines += ["[database]", f"connection = {connection}"]
         ring = directory / "keys.json"

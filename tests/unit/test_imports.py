@@ -32,6 +32,7 @@ def room(name: str, files: str, own: str = "", others: str = "") -> Room:
 TABLE = [
     room("errors", "heat_workflow/errors.py heat_workflow/__init__.py"),
     room("model", "heat_workflow/model.py heat_workflow/lifecycle.py", "model errors"),
+    room("releases", "heat_workflow/releases.py", "errors"),
     room("failpoints", "heat_workflow/failpoints.py"),
     room("conf", "heat_workflow/conf.py", "", "oslo_config"),
     room(
@@ -45,12 +46,15 @@ TABLE = [
     room(
         "api",
         "heat_workflow/api",
-        "api taskqueue wakeup store model errors conf",
+        "api taskqueue wakeup store releases model errors conf",
         "starlette pydantic pydantic_core prometheus_client webob oslo_policy oslo_middleware oslo_config oslo_log "
         "keystonemiddleware",
     ),
     room(
-        "cmd", "heat_workflow/cmd", "cmd api taskqueue wakeup store model errors conf", "oslo_config oslo_log uvicorn"
+        "cmd",
+        "heat_workflow/cmd",
+        "cmd api taskqueue wakeup store releases model errors conf",
+        "oslo_config oslo_log uvicorn",
     ),
     room("client", "heat_workflow/client.py heat_workflow/shapes.py", "client errors", "keystoneauth1 requests"),
     room(

@@ -14,6 +14,7 @@ from heat_workflow.api.app import routes
 from heat_workflow.api.openapi import AGENT_CALLERS
 from heat_workflow.api.routing import Route
 from tests.harness.callers import DEFINITION, Operator, SimulatedAgent, new_id
+from tests.harness.servers import RELEASED
 
 ROUTES = routes(["operator", "guest"])
 OPERATOR_ROUTES = [route for route in ROUTES if route.caller not in ("anybody", *AGENT_CALLERS)]
@@ -31,6 +32,7 @@ class Ids:
     workflow_id: str
     task_id: str
     agent_id: str
+    sha256: str = hashlib.sha256(RELEASED).hexdigest()
 
     @classmethod
     def unknown(cls) -> Ids:
