@@ -35,11 +35,27 @@ def task_details(tx: Tx, project_id: str, workflow_id: str, task_id: str, reveal
 
 
 def list_details(
-    tx: Tx, project_id: str, workflow_id: str, state: str | None, marker: str | None, limit: int
+    tx: Tx,
+    project_id: str,
+    workflow_id: str,
+    state: str | None,
+    marker: str | None,
+    limit: int,
+    fanout: str | None = None,
 ) -> list[Details]:
-    """A page of a workflow's tasks in the order they were added, without their definitions."""
+    """A page of a workflow's tasks in the order they were added, without their definitions; with ``fanout`` of the
+    fan-out of that name: every run of its members that still has its owner."""
     workflows.get_workflow(tx, project_id, workflow_id)
-    return details_of(tx, tx.list_tasks(workflow_id, state=state, marker=marker, limit=limit), definitions=False)
+    if fanout is None:
+        return details_of(tx, tx.list_tasks(workflow_id, state=state, marker=marker, limit=limit), definitions=False)
+    found = tx.list_tasks(workflow_id, state=state, marker=marker)
+    return details_of(tx, [t for t in found if t.fanout == fanout and not t.detached][:limit], definitions=False)
+
+
+def fanout_unfinished(tx: Tx, project_id: str, workflow_id: str, fanout: str) -> bool:
+    """Whether a member of the fan-out is still to come to its end."""
+    workflows.get_workflow(tx, project_id, workflow_id)
+    return bool({TaskState(state) for state in tx.count_fanout(workflow_id, fanout)} & model.UNFINISHED)
 
 
 def details_of(tx: Tx, tasks: Sequence[Task], *, definitions: bool) -> list[Details]:
@@ -61,7 +77,7 @@ class Onlooker:
 
     def __init__(self, tx: Tx) -> None:
         self._tx = tx
-        self._agents: dict[str, list[Agent]] = {}
+        self._agents: dict[str, dict[str, list[Agent]]] = {}
         self._workflows: dict[str, model.Workflow | None] = {}
         self._able: dict[tuple[str, ...], str] = {}
 
@@ -106,17 +122,23 @@ class Onlooker:
 
     def _agent_for(self, task: Task) -> str:
         if task.project_id not in self._agents:
-            self._agents[task.project_id] = self._tx.list_agents(task.project_id, {}, None, 1000)
+            self._agents[task.project_id] = self._by_capability(task.project_id)
         wanted = ", ".join(task.capabilities) or "any"
-        able = [
-            agent
-            for agent in self._agents[task.project_id]
-            if agent.state is not AgentState.REVOKED and set(task.capabilities) <= set(agent.capabilities)
-        ]
+        candidates = self._agents[task.project_id].get(task.route, [])
+        able = [agent for agent in candidates if set(task.capabilities) <= set(agent.capabilities)]
         if not able:
             return f"capability {wanted}: no agent of this project has it"
         best = max(able, key=lambda agent: (agent.state is AgentState.ACTIVE, agent.last_seen_at or 0))
         return f"agent {_named(best)} (capability {wanted}); {_contact(self._tx, best)}"
+
+    def _by_capability(self, project_id: str) -> dict[str, list[Agent]]:
+        """The project's agents under each of their capabilities, and all of them under none."""
+        found: dict[str, list[Agent]] = {}
+        for agent in self._tx.list_agents(project_id, {}, None, 1000):
+            if agent.state is not AgentState.REVOKED:
+                for capability in ("", *agent.capabilities):
+                    found.setdefault(capability, []).append(agent)
+        return found
 
 
 def _named(agent: Agent | None) -> str:

@@ -169,7 +169,7 @@ def end_if_done(tx: Tx, project_id: str, workflow_id: str) -> None:
 def _takes_back(tx: Tx, workflow: model.Workflow, state: model.WorkflowState) -> bool:
     """Whether the failed workflow now undoes what succeeded: its author wants that, and there is something to undo."""
     wanted = state is model.WorkflowState.FAILED and workflow.on_failure == "undo"
-    added = undoing.begin(tx, workflow) if wanted else []
+    added = undoing.begin(tx, workflow, latest_only=True) if wanted else []
     for undo in added:
         start(tx, undo)
     return bool(added)
