@@ -102,7 +102,9 @@ def test_one_word_cancels_detaches_and_is_refused_as_a_whole(operator: Operator)
 
 def test_many_are_undone_in_reverse_order_and_once(operator: Operator) -> None:
     workflow_id = operator.workflow()
-    tasks = [{"name": name, "server": "s", "undo": UNDO, "requires": [*"ab"[: "abc".index(name)]]} for name in "abc"]
+    tasks: list[dict[str, Any]] = [
+        {"name": name, "server": "s", "undo": UNDO, "requires": [*"ab"[: "abc".index(name)]]} for name in "abc"
+    ]
     a, b, c = add(operator, workflow_id, tasks)["tasks"]
     agent = operator.agent(server="s")
     act(operator, workflow_id, "undo", a, status=409)
