@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from heat_workflow.resources.agent import AgentResource
+from heat_workflow.resources.group import TaskGroupResource
 from heat_workflow.resources.server import DeployedServerResource
 from heat_workflow.resources.task import TaskResource
 
@@ -16,4 +17,5 @@ def resource_mapping() -> dict[str, type[Any]]:
         "OS::HeatWorkflow::Agent": AgentResource,
         "OS::HeatWorkflow::DeployedServer": DeployedServerResource,
         "OS::HeatWorkflow::Task": TaskResource,
+        "OS::HeatWorkflow::TaskGroup": TaskGroupResource,
     }

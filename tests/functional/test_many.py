@@ -129,11 +129,11 @@ def test_a_sealed_workflow_is_amended_by_its_owner_alone(operator: Operator) -> 
 
 
 def test_a_failed_amendment_is_undone_and_not_what_it_found(operator: Operator) -> None:
-    first = [{"name": "a", "undo": UNDO}, {"name": "b", "undo": UNDO}]
+    first: list[dict[str, Any]] = [{"name": "a", "undo": UNDO}, {"name": "b", "undo": UNDO}]
     workflow_id = sealed(operator, first, on_failure="undo")
     agent = operator.agent(server="s")
     run(agent, 2)
-    amendment = [
+    amendment: list[dict[str, Any]] = [
         {"name": "b", "server": "s", "undo": UNDO},
         {"name": "c", "server": "s", "undo": UNDO, "requires": ["b"]},
         {"name": "d", "server": "s", "requires": ["c"]},
