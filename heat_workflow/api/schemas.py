@@ -233,6 +233,7 @@ class WorkflowIn(Strict):
 class WorkflowPatch(Strict):
     name: Name | None = None
     tags: Annotated[list[Name], Field(max_length=64)] | None = None
+    on_failure: Literal["stop", "undo"] | None = None
 
 
 class AgentIn(Strict):

@@ -9,6 +9,7 @@ from heat_workflow.resources.agent import AgentResource
 from heat_workflow.resources.group import TaskGroupResource
 from heat_workflow.resources.server import DeployedServerResource
 from heat_workflow.resources.task import TaskResource
+from heat_workflow.resources.workflow import WorkflowResource
 
 
 def resource_mapping() -> dict[str, type[Any]]:
@@ -18,4 +19,5 @@ def resource_mapping() -> dict[str, type[Any]]:
         "OS::HeatWorkflow::DeployedServer": DeployedServerResource,
         "OS::HeatWorkflow::Task": TaskResource,
         "OS::HeatWorkflow::TaskGroup": TaskGroupResource,
+        "OS::HeatWorkflow::Workflow": WorkflowResource,
     }

@@ -11,7 +11,7 @@ from heat.engine import function
 from heat.engine.resources.openstack.heat import software_config
 
 from heat_workflow.resources import definitions, origin, schema
-from heat_workflow.shapes import Definition, Json, TaskBody
+from heat_workflow.shapes import Definition, Json, Task, TaskBody
 
 PASSED_ON = (
     schema.CAPABILITIES,
@@ -144,3 +144,14 @@ def known_config(resource: Any, reference: Any, config_id: str | None) -> Defini
         return definitions.read_config(resource, config_id)
     except definitions.UnknownConfig as unknown:
         raise exception.StackValidationFailed(message=str(unknown)) from unknown
+
+
+def replaces(body: TaskBody, task: Task) -> bool:
+    """Whether an input that asks for it has another value than the task was given: then it is created anew."""
+    definition, given = body["definition"], task.get("input_values") or {}
+    known = set(given) - set(task.get("hidden_inputs") or ())
+    return any(
+        given[name] != body["input_values"].get(name, definitions.default_of(definition, name))
+        for name in definitions.replacing_inputs(definition)
+        if name in known
+    )

@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 from heat.common import exception
-from heat.engine import attributes, support, sync_point
+from heat.engine import attributes, support
 
 from heat_workflow.resources import definitions, origin, schema, slots, values
-from heat_workflow.resources.asked import Asked
+from heat_workflow.resources.asked import Asked, replaces
 from heat_workflow.resources.group_schema import (
     BATCH_CREATE,
     FAILED,
@@ -92,10 +92,7 @@ class TaskGroupResource(Asked, ManyTasks):
         return {"get_server": "name"}
 
     def _replaces(self, slot: Slot, body: TaskBody, task: Task) -> bool:
-        definition = body["definition"]
-        names = [name for name in definitions.replacing_inputs(definition) if name in (task.get("input_values") or {})]
-        defaults = {name: definitions.default_of(definition, name) for name in names}
-        return slots.changed_inputs(task, names, body["input_values"], defaults)
+        return replaces(body, task)
 
     def _parting(self, slot: Slot, task: Task) -> TaskBody | None:
         if self.DELETE not in self._actions():
@@ -117,7 +114,7 @@ class TaskGroupResource(Asked, ManyTasks):
     def _list(self, wait: float) -> Iterable[Task]:
         return self._api().list_fanout(self._workflow_id(), origin.find_place(self).path, wait=wait)
 
-    def _waits_for(self, requests: Sequence[TaskBody]) -> bool:
+    def _waits(self) -> bool:
         transport: str = self.properties[schema.SIGNAL_TRANSPORT]
         return transport.upper() != schema.NO_SIGNAL
 
@@ -141,13 +138,6 @@ class TaskGroupResource(Asked, ManyTasks):
         return max((policy[MAX_ERRORS] for policy in policies), default=0)
 
     # -- attributes --------------------------------------------------------------------------------------------
-
-    def FnGetAtt(self, key: str, *path: Any) -> Any:
-        """As Heat's, but what unfinished tasks have not said yet is not remembered."""
-        value = super().FnGetAtt(key, *path)
-        if self._known is None:
-            self.attributes.cached_attrs.pop(sync_point.str_pack_tuple((key, *path)) if path else key, None)
-        return value
 
     def get_attribute(self, key: str, *path: Any) -> Any:
         """What each server's latest run that an agent took has said, by the server's name. Declared names win."""

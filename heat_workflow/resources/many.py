@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Any
 
+from heat.engine import sync_point
+
 from heat_workflow import errors
 from heat_workflow.resources import deciding, slots, undoing
 from heat_workflow.resources.slots import History, Slot
@@ -52,6 +54,9 @@ class ManyTasks(TurnTaker):
     def _parting(self, slot: Slot, task: Task) -> TaskBody | None:
         """The DELETE task for one that leaves, None if there is none: then its undo runs."""
         return None
+
+    def _prepare(self) -> None:
+        """What has to be there before tasks are added."""
 
     # -- handlers ----------------------------------------------------------------------------------------------
 
@@ -142,13 +147,16 @@ class ManyTasks(TurnTaker):
 
     def _other_steps(self, turn: Turn) -> Iterator[None]:
         wanted, history = self._wanted(turn.action), self._history()
+        if not wanted:
+            return
         begun = self._begun(turn, history)
         yield from self._end(turn, (task for slot, task in self._newest(history).items() if slot not in begun))
         yield from self._run(turn, {slot: body for slot, body in wanted.items() if slot not in begun})
-        self._judge(turn.action, self._newest(self._history(), wanted))
+        self._conclude(turn.action, self._newest(self._history(), wanted))
 
     def _apply_steps(self, turn: Turn) -> Iterator[None]:
         """Bring what the template wants into effect: run what changed or failed, take back what goes."""
+        self._prepare()
         kept = self._slots()
         aim = deciding.Aim(kept, self._wanted(self.CREATE), self._wanted(self.UPDATE), self._replaces, self._touched)
         history = self._history()
@@ -165,11 +173,13 @@ class ManyTasks(TurnTaker):
         history = self._history()
         self._act("detach", history.superseded())
         self._forget_runs(history)
-        awaited = {slot: task for slot, task in self._newest(history, kept).items() if self._is_awaited(aim.body(slot))}
-        self._judge(turn.action, awaited)
+        self._conclude(
+            turn.action, {slot: task for slot, task in self._newest(history, kept).items() if aim.body(slot)}
+        )
 
-    def _is_awaited(self, body: TaskBody | None) -> bool:
-        return body is not None and self._waits_for([body])
+    def _conclude(self, action: str, tasks: Mapping[Slot, Task]) -> None:
+        if self._waits():
+            self._judge(action, tasks)
 
     def _delete_steps(self, turn: Turn) -> Iterator[None]:
         """End what runs; DELETE tasks where they are wanted, else undo what stays behind; then let go of all."""
@@ -186,7 +196,7 @@ class ManyTasks(TurnTaker):
         lost = [slot for slot, task in newest.items() if slots.is_lost(task)]
         for slot in lost:
             self._say(f"task {newest[slot]['name']} of action DELETE was skipped: {newest[slot]['status_reason']}")
-        self._judge(turn.action, {slot: task for slot, task in newest.items() if slot not in lost})
+        self._conclude(turn.action, {slot: task for slot, task in newest.items() if slot not in lost})
         self._act("detach", (task for tasks in history.tasks.values() for task in tasks))
 
     def _say_of_failures(self, tasks: Mapping[Slot, Task]) -> None:
@@ -194,6 +204,13 @@ class ManyTasks(TurnTaker):
         failed = [task for task in tasks.values() if task["state"] != "succeeded"]
         if failed:
             self._say(slots.listed([f"task {task['name']} of action DELETE {slots.why(task)}" for task in failed]))
+
+    def FnGetAtt(self, key: str, *path: Any) -> Any:
+        """As Heat's, but what unfinished tasks have not said yet is not remembered."""
+        value = super().FnGetAtt(key, *path)
+        if self._known is None:
+            self.attributes.cached_attrs.pop(sync_point.str_pack_tuple((key, *path)) if path else key, None)
+        return value
 
     def _stays(self, task: Task, rolling: bool) -> bool:
         """Whether the task is to be taken back as it goes: its server lives on, or the stack is rolled back."""

@@ -6,9 +6,10 @@ from __future__ import annotations
 import dataclasses
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from heat_workflow.resources.runs import APPLYING
-from heat_workflow.shapes import Json, Task
+from heat_workflow.shapes import Task
 
 UNFINISHED = frozenset({"waiting", "ready", "leased", "stalled", "cancelling"})
 REUSABLE = frozenset({"waiting", "ready", "leased", "stalled", "succeeded"})
@@ -107,11 +108,27 @@ def listed(reasons: Sequence[str]) -> str:
     return "; ".join(reasons[:REASONS_SHOWN]) + more
 
 
-def changed_inputs(task: Task, names: Iterable[str], values: Mapping[str, Json], defaults: Mapping[str, Json]) -> bool:
-    """Whether one of these inputs has another value now than the task was given."""
-    given, hidden = task.get("input_values") or {}, set(task.get("hidden_inputs") or ())
-    return any(
-        given.get(name, defaults.get(name)) != values.get(name, defaults.get(name))
-        for name in names
-        if name not in hidden
-    )
+def by_name(values: Mapping[Slot, Any]) -> dict[str, Any]:
+    """A map by task; what fan-outs have is a map by server in it."""
+    found: dict[str, Any] = {}
+    for slot, value in values.items():
+        if slot.member:
+            found.setdefault(slot.task, {})[slot.member] = value
+        else:
+            found[slot.task] = value
+    return found
+
+
+def outputs_by_name(tasks: Mapping[Slot, Task]) -> dict[str, Any]:
+    """A map by task and output; what fan-outs say is a map by server in it. Hidden outputs are left out."""
+    found: dict[str, Any] = {}
+    for slot, task in tasks.items():
+        of_task = found.setdefault(slot.task, {})
+        for name, value in (task.get("outputs") or {}).items():
+            if name in (task.get("hidden_outputs") or ()):
+                continue
+            if slot.member:
+                of_task.setdefault(name, {})[slot.member] = value
+            else:
+                of_task[name] = value
+    return found

@@ -69,7 +69,8 @@ class TurnTaker(resource.Resource):  # type: ignore[misc]
         """The bodies as they are sent."""
         return chosen
 
-    def _waits_for(self, requests: Sequence[TaskBody]) -> bool:
+    def _waits(self) -> bool:
+        """Whether an action waits for its tasks; else they are only recorded."""
         return True
 
     def _is_settled(self) -> bool:
@@ -80,16 +81,14 @@ class TurnTaker(resource.Resource):  # type: ignore[misc]
 
     def _run(self, turn: Turn, chosen: Mapping[Slot, TaskBody]) -> Iterator[None]:
         """Add the tasks under a new run, which is recorded first, and wait until they are finished."""
-        requests: list[TaskBody] = []
         if chosen:
             run_id = str(uuid.uuid4())
             turn.begun.append(run_id)
             old = find_runs(self) or Runs(self._workflow_id())
             save_runs(self, dataclasses.replace(old, runs=(*old.runs, Run(run_id, turn.action, ""))))
-            requests = requests_of(self._completed(chosen), run_id)
             self._known = None
-            self._send(requests)
-        while self._waits_for(requests) and (live := self._live(turn)):
+            self._send(requests_of(self._completed(chosen), run_id))
+        while self._waits() and (live := self._live(turn)):
             self._say_what_holds(turn, live)
             self._obey_stack(live)
             yield

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from heat_workflow import errors, model
 from heat_workflow.failpoints import failpoint
@@ -91,15 +92,9 @@ def make_room(tx: Tx, workflow: Workflow, amend: bool = False) -> None:
         tx.add_event(workflow.id, "workflow-active", None, {"reopened": True})
 
 
-def change_workflow(
-    tx: Tx, project_id: str, workflow_id: str, name: str | None, tags: Sequence[str] | None
-) -> Workflow:
-    workflow = lock_workflow(tx, project_id, workflow_id)
-    changed = dataclasses.replace(
-        workflow,
-        name=workflow.name if name is None else name,
-        tags=workflow.tags if tags is None else list(tags),
-    )
+def change_workflow(tx: Tx, project_id: str, workflow_id: str, changes: Mapping[str, Any]) -> Workflow:
+    """The workflow with another name, tags, or what is to happen when it fails."""
+    changed = dataclasses.replace(lock_workflow(tx, project_id, workflow_id), **changes)
     tx.save_workflow(changed)
     return changed
 
