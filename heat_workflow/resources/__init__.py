@@ -8,6 +8,7 @@ from typing import Any
 from heat_workflow.resources.agent import AgentResource
 from heat_workflow.resources.group import TaskGroupResource
 from heat_workflow.resources.server import DeployedServerResource
+from heat_workflow.resources.structured import StructuredTaskGroupResource, StructuredTaskResource
 from heat_workflow.resources.task import TaskResource
 from heat_workflow.resources.workflow import WorkflowResource
 
@@ -17,6 +18,8 @@ def resource_mapping() -> dict[str, type[Any]]:
     return {
         "OS::HeatWorkflow::Agent": AgentResource,
         "OS::HeatWorkflow::DeployedServer": DeployedServerResource,
+        "OS::HeatWorkflow::StructuredTask": StructuredTaskResource,
+        "OS::HeatWorkflow::StructuredTaskGroup": StructuredTaskGroupResource,
         "OS::HeatWorkflow::Task": TaskResource,
         "OS::HeatWorkflow::TaskGroup": TaskGroupResource,
         "OS::HeatWorkflow::Workflow": WorkflowResource,

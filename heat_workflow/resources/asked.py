@@ -66,6 +66,10 @@ class Asked:
         """The definition with what this type of resource writes into it."""
         return definition
 
+    def _also_wanted(self) -> dict[str, Json]:
+        """What else than config, values and place makes two pieces of work different."""
+        return {}
+
     def _source(self, action: str) -> Definition | None:
         """What the template asks to run, whichever action; None for a DELETE whose config is already gone."""
         given = self.properties[schema.DEFINITION]

@@ -81,10 +81,6 @@ class TaskGroupResource(Asked, ManyTasks):
     def _policy(self, name: str) -> Any:
         return self.update_policy.get(name)
 
-    def _also_wanted(self) -> dict[str, Json]:
-        """What else makes two pieces of work different."""
-        return {}
-
     def _told_server(self) -> Json:
         return {"get_server": "id"}
 

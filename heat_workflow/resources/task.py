@@ -52,10 +52,6 @@ class TaskResource(Asked, TaskLifecycle):
         digest = definitions.digest_of(source, values, {**wanted, **self._also_wanted()})
         return Work(workflow_id, body, digest, awaited=self._awaited(body["definition"]))
 
-    def _also_wanted(self) -> dict[str, Json]:
-        """What else makes two pieces of work different."""
-        return {}
-
     def _must_replace(self, before: Any, work: Work, applied: Task) -> bool:
         old_values: Mapping[str, Json] = before[schema.INPUT_VALUES] or {}
         new_values = work.body["input_values"]
