@@ -86,6 +86,9 @@ class Stack:
 
     def delete(self, wait: bool = True) -> None:
         """Delete it; nothing happens if it is gone. With `wait`, DevCloudError unless it is gone in time."""
+        # Heat takes a second delete of a stack that is all but gone, and then fails on a row that is gone.
+        if self.status == "DELETE_COMPLETE":
+            return
         try:
             self._heat.stacks.delete(self.id)
         except exc.HTTPNotFound:

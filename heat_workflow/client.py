@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -140,10 +140,19 @@ class Client:
 
     # -- tasks -------------------------------------------------------------------------------------------------
 
-    def post_tasks(self, workflow_id: str, tasks: list[TaskBody]) -> list[Task]:
-        """Add tasks, all or none, also while the workflow runs."""
-        answer = self._call("POST", _path("workflows", workflow_id, "tasks"), {"tasks": tasks})
+    def post_tasks(self, workflow_id: str, tasks: list[TaskBody], *, amend: bool = False) -> list[Task]:
+        """Add tasks, all or none, also while the workflow runs; with ``amend`` to a sealed one too."""
+        body = {"tasks": tasks, "amend": True} if amend else {"tasks": tasks}
+        answer = self._call("POST", _path("workflows", workflow_id, "tasks"), body)
         return cast("list[Task]", answer["tasks"])
+
+    def act_on_tasks(self, workflow_id: str, action: str, ids: Sequence[str]) -> list[Task]:
+        """Cancel, detach, remove or undo many at once, all or none; for undo, the tasks that undo them.
+
+        ``remove`` detaches a task, and its name is free: it is no member of its fan-out any more. May be repeated.
+        """
+        path = _path("workflows", workflow_id, "tasks", "actions")
+        return cast("list[Task]", self._call("POST", path, {"action": action, "ids": list(ids)})["tasks"])
 
     def put_task(self, workflow_id: str, task_id: str, body: TaskBody) -> Task:
         """The task under the caller's id; the same body may be repeated, another is a Conflict."""
@@ -152,6 +161,11 @@ class Client:
     def list_tasks(self, workflow_id: str, **filters: str | int) -> Iterator[Task]:
         """The workflow's tasks, page by page; filters as the API has them, and limit (of a page)."""
         return cast("Iterator[Task]", self._pages(_path("workflows", workflow_id, "tasks"), "tasks", filters))
+
+    def list_fanout(self, workflow_id: str, name: str, *, wait: float = 0) -> Iterator[Task]:
+        """Every attached run of a fan-out's members, or once none is unfinished if that is sooner than ``wait``."""
+        path = _path("workflows", workflow_id, "tasks")
+        return cast("Iterator[Task]", self._pages(path, "tasks", {"fanout": name}, wait))
 
     def get_task(self, workflow_id: str, task_id: str, *, wait: float = 0, reveal: bool = False) -> Task:
         """The task as it stands, or once it is finished if that is sooner than ``wait`` seconds (50 at most).
@@ -235,10 +249,11 @@ class Client:
 
     # -- the wire ----------------------------------------------------------------------------------------------
 
-    def _pages(self, path: str, key: str, filters: Mapping[str, str | int]) -> Iterator[Any]:
+    def _pages(self, path: str, key: str, filters: Mapping[str, str | int], wait: float = 0) -> Iterator[Any]:
         params: dict[str, str | int] = dict(filters)
         while True:
-            answer = self._call("GET", path, params=params)
+            answer = self._call("GET", path, params=params, wait=wait)
+            wait = 0
             yield from answer[key]
             if not answer.get("next_marker"):
                 return

@@ -29,6 +29,7 @@ class HeatOrigin(TypedDict, total=False):
     resource: str
     action: str
     edges: list[Edge]
+    digest: str
 
 
 class WorkflowRef(TypedDict, total=False):
@@ -71,6 +72,8 @@ class Task(TaskBody, total=False):
     """A task as it stands. ``waiting_for`` says in words what holds it; moments are ISO 8601 in UTC."""
 
     workflow_id: str
+    fanout: str | None
+    undo_of: str | None
     state: str
     status_reason: str
     outputs: dict[str, Json]

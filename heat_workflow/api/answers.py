@@ -89,6 +89,7 @@ class Task(Shown):
     capabilities: list[str]
     server: str | None
     batch: Values | None = None
+    fanout: str | None = Field(description="Of a member of a fan-out: the fan-out's name")
     action: str
     priority: int
     timeout: Seconds | None

@@ -42,6 +42,8 @@ class WorkflowsQuery(Page):
 
 class TasksQuery(Page):
     state: TaskState | None = None
+    fanout: Annotated[str, Field(min_length=1, max_length=511)] | None = None
+    wait: Annotated[float, Field(ge=0, le=50)] = 0
 
 
 class AgentsQuery(Page):

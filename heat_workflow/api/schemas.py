@@ -102,6 +102,7 @@ class HeatOrigin(Strict):
     resource: Annotated[str, Field(max_length=511)]
     action: Annotated[str, Field(max_length=255)] | None = None
     edges: Annotated[list[Edge], Field(max_length=1000)] = []
+    digest: Annotated[str, Field(max_length=64)] | None = None  # by which the owner knows equal work again
 
 
 class Batch(Strict):
@@ -208,6 +209,14 @@ class TasksIn(Strict):
     """Several tasks in one request: all or none."""
 
     tasks: Annotated[list[TaskIn], Field(min_length=1, max_length=10_000)]
+    amend: bool = False  # a sealed workflow takes them too: it is its owner who asks
+
+
+class ActionIn(Strict):
+    """One word on many tasks: all or none."""
+
+    action: Literal["cancel", "detach", "remove", "undo"]
+    ids: Annotated[list[Uuid], Field(min_length=1, max_length=10_000)]
 
 
 class WorkflowIn(Strict):
@@ -224,6 +233,7 @@ class WorkflowIn(Strict):
 class WorkflowPatch(Strict):
     name: Name | None = None
     tags: Annotated[list[Name], Field(max_length=64)] | None = None
+    on_failure: Literal["stop", "undo"] | None = None
 
 
 class AgentIn(Strict):

@@ -13,7 +13,7 @@ from heat_workflow.api.routing import Answer, Call, Route
 from heat_workflow.api.workflows import CONTROL, CREATE, DELETE, GET, page
 from heat_workflow.api.workflows import ONE as WORKFLOW
 from heat_workflow.store import Tx
-from heat_workflow.taskqueue import adding, cancelling, changing, logs, looking, repeating, sessions
+from heat_workflow.taskqueue import acting, adding, cancelling, changing, logs, looking, repeating, sessions
 
 ROOT = WORKFLOW + "/tasks"
 ONE = ROOT + "/{task_id}"
@@ -32,10 +32,24 @@ class TaskOrTasks(pydantic.RootModel[Annotated[_One | _Several, pydantic.Discrim
 
 
 async def list_tasks(call: Call) -> Answer:
+    """A page of tasks; of a fan-out, if asked once none of its members is unfinished."""
     query: queries.TasksQuery = call.query
+    workflow_id = call.path["workflow_id"]
+    if query.wait and query.fanout is None:
+        raise errors.Invalid("wait: only the tasks of one fan-out can be waited for; give fanout")
+    if query.wait and query.fanout is not None:
+        await call.queue.wait_until(
+            lambda unfinished: not unfinished,
+            [f"workflow:{workflow_id}"],
+            query.wait,
+            looking.fanout_unfinished,
+            call.project_id,
+            workflow_id,
+            query.fanout,
+        )
     state = None if query.state is None else query.state.value
     found = await call.queue.read(
-        looking.list_details, call.project_id, call.path["workflow_id"], state, query.marker, query.limit
+        looking.list_details, call.project_id, workflow_id, state, query.marker, query.limit, query.fanout
     )
     return Answer(200, page([views.task(details) for details in found], "tasks", query.limit))
 
@@ -44,7 +58,8 @@ async def add_tasks(call: Call) -> Answer:
     body = call.body.root
     several = isinstance(body, schemas.TasksIn)
     wanted = body.tasks if several else [body]
-    shown, new = await _add(call, [task.new_task() for task in wanted], None)
+    amend = several and body.amend
+    shown, new = await _add(call, [task.new_task() for task in wanted], None, amend)
     single = not several and len(shown) == 1
     return Answer(201 if new else 200, shown[0] if single else {"tasks": shown})
 
@@ -62,10 +77,10 @@ async def put_task(call: Call) -> Answer:
 
 
 async def _add(
-    call: Call, requests: list[model.NewTask], workflow_name: str | None
+    call: Call, requests: list[model.NewTask], workflow_name: str | None, amend: bool = False
 ) -> tuple[list[dict[str, Any]], bool]:
-    workflow_id = call.path["workflow_id"]
-    tasks, new = await call.queue.write(adding.add_tasks, call.project_id, workflow_id, requests, workflow_name)
+    place = (call.project_id, call.path["workflow_id"])
+    tasks, new = await call.queue.write(adding.add_tasks, *place, requests, workflow_name, amend)
     details = await call.queue.read(looking.details_of, tasks, definitions=len(tasks) == 1)
     return [views.task(shown) for shown in details], new
 
@@ -120,6 +135,16 @@ async def undo_task(call: Call) -> Answer:
     return Answer(202, views.task(details))
 
 
+async def act_on_tasks(call: Call) -> Answer:
+    """Many tasks at once, so that a group of thousands costs one request."""
+    body: schemas.ActionIn = call.body
+    if body.action in ("detach", "remove") and not call.allowed(DELETE):
+        raise errors.Forbidden(f"the policy {DELETE} does not allow this with your roles", code="policy")
+    tasks = await call.queue.write(acting.act, call.project_id, call.path["workflow_id"], body.action, body.ids)
+    details = await call.queue.read(looking.details_of, tasks, definitions=False)
+    return Answer(202, {"tasks": [views.task(shown) for shown in details]})
+
+
 async def show_log(call: Call) -> Answer:
     """The output as it was written; with ``follow`` it streams until the attempt is over."""
     place = (call.project_id, call.path["workflow_id"], call.path["task_id"])
@@ -154,6 +179,17 @@ ROUTES = [
         shows=answers.Added,
         body=TaskOrTasks,
         answers=(200, 201),
+        refusals=(404, 409),
+    ),
+    Route(
+        "POST",
+        ROOT + "/actions",
+        act_on_tasks,
+        CONTROL,
+        "Cancel, detach, remove or undo many",
+        shows=answers.AddedTasks,
+        body=schemas.ActionIn,
+        answers=(202,),
         refusals=(404, 409),
     ),
     Route(

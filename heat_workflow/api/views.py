@@ -41,8 +41,7 @@ def task(details: Details, *, reveal: bool = False) -> dict[str, Any]:
     """``reveal`` shows hidden outputs, for a caller whose policy allows it; hidden inputs are never shown."""
     shown, attempt = details.task, details.attempt
     spec = dict(shown.spec)
-    for internal in ("fanout", "recorded_only"):
-        spec.pop(internal, None)
+    spec.pop("recorded_only", None)
     outputs: Mapping[str, Json] = attempt.outputs if attempt is not None else {}
     view: dict[str, Any] = {
         **spec,
@@ -51,6 +50,7 @@ def task(details: Details, *, reveal: bool = False) -> dict[str, Any]:
         "name": shown.name,
         "input_values": masked(spec.get("input_values"), spec.get("hidden_inputs")),
         "capabilities": list(shown.capabilities),
+        "fanout": shown.fanout,
         "action": shown.action,
         "priority": shown.priority,
         "concurrency_key": shown.concurrency_key,

@@ -79,7 +79,8 @@ async def show_workflow(call: Call) -> Answer:
 async def change_workflow(call: Call) -> Answer:
     body: schemas.WorkflowPatch = call.body
     workflow_id = call.path["workflow_id"]
-    await call.queue.write(workflows.change_workflow, call.project_id, workflow_id, body.name, body.tags)
+    changes = {name: value for name, value in body.model_dump().items() if value is not None}
+    await call.queue.write(workflows.change_workflow, call.project_id, workflow_id, changes)
     return Answer(200, await call.queue.read(_shown, call.project_id, workflow_id))
 
 

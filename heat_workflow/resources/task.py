@@ -7,31 +7,17 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from heat.common import exception
-from heat.engine import attributes, function, support, sync_point
-from heat.engine.resources.openstack.heat import software_config
+from heat.engine import attributes, support, sync_point
 
 from heat_workflow.resources import definitions, origin, schema
+from heat_workflow.resources.asked import PASSED_ON, Asked
 from heat_workflow.resources.lifecycle import UNFINISHED, TaskLifecycle
 from heat_workflow.resources.runs import find_runs
 from heat_workflow.resources.steps import Work
-from heat_workflow.shapes import Definition, Json, Task, TaskBody
-
-PASSED_ON = (
-    schema.SERVER,
-    schema.CAPABILITIES,
-    schema.TIMEOUT,
-    schema.PICKUP_TIMEOUT,
-    schema.MAX_ATTEMPTS,
-    schema.RETRY_DELAY,
-    schema.RUN_AS,
-    schema.PRIORITY,
-    schema.CONCURRENCY_KEY,
-    schema.HIDDEN_INPUTS,
-    schema.HIDDEN_OUTPUTS,
-)
+from heat_workflow.shapes import Definition, Json, Task
 
 
-class TaskResource(TaskLifecycle):
+class TaskResource(Asked, TaskLifecycle):
     """Runs a software config on a server, once for each action it is wanted for, and waits until it has run.
 
     It takes the properties of OS::Heat::SoftwareDeployment and does what that does, with an agent that hears of its
@@ -42,80 +28,29 @@ class TaskResource(TaskLifecycle):
     support_status = support.SupportStatus(version="1.0.0")
     properties_schema = schema.task_properties
     attributes_schema = schema.task_attributes
+    passed_on = (schema.SERVER, *PASSED_ON)
 
     _settled = True  # whether the attribute just read is the last word on it
 
     # -- what an action does -----------------------------------------------------------------------------------
 
     def _work(self, action: str) -> Work | None:
-        source = self._source(action)
-        definition = source and definitions.for_action(source, action, self._actions())
-        if source is None or definition is None:
+        asked = self._asked(action)
+        if asked is None:
             return None
+        source, body = asked
         properties = self.properties
-        values: dict[str, Json] = dict(properties[schema.INPUT_VALUES] or {})
-        derived = self._derived_inputs(action)
         place = origin.find_place(self)
         runs = find_runs(self)
         own_workflow = runs.workflow_id if runs else properties[schema.WORKFLOW]
         workflow_id = own_workflow or place.workflow["id"]
-        passed_on = {name: properties[name] for name in PASSED_ON if properties[name] not in (None, [])}
-        body = cast(
-            TaskBody,
-            {
-                **passed_on,
-                "name": place.path,
-                "definition": definitions.with_values(definition, values, derived),
-                "input_values": {**values, **derived},
-                "heat": origin.heat_origin(self, action),
-                "action": action,
-                "on_interrupt": properties[schema.ON_INTERRUPT].lower(),
-                "deadline": origin.deadline(self),
-            },
-        )
+        body["name"], body["heat"] = place.path, origin.heat_origin(self, action)
         if properties[schema.WORKFLOW] is None:
             body["workflow"] = {"id": workflow_id, "name": place.root_name}
-        if properties[schema.UNDO] and action != self.DELETE:
-            body["undo"] = self._definition_of(properties[schema.UNDO])
-        wanted = {key: passed_on.get(key) for key in (schema.SERVER, schema.CAPABILITIES, schema.RUN_AS)}
-        digest = definitions.digest_of(source, values, wanted)
-        return Work(workflow_id, body, digest, awaited=self._awaited(definition))
-
-    def _source(self, action: str) -> Definition | None:
-        """What the template asks to run, whichever action; None for a DELETE whose config is already gone."""
-        given = self.properties[schema.DEFINITION]
-        config_id = self.properties[schema.CONFIG]
-        if given:
-            return definitions.as_definition(given)
-        if not config_id:
-            return definitions.as_definition({})
-        try:
-            return definitions.read_config(self, config_id)
-        except definitions.UnknownConfig:
-            if action == self.DELETE:
-                return None
-            raise
-
-    def _definition_of(self, given: Any) -> Definition:
-        return definitions.read_config(self, given) if isinstance(given, str) else definitions.as_definition(given)
-
-    def _actions(self) -> list[str]:
-        return [action.upper() for action in self.properties[schema.ACTIONS]]
-
-    def _awaited(self, definition: Definition) -> bool:
-        """Ungrouped work has no hook that could run it, and NO_SIGNAL says not to wait: it is only recorded."""
-        transport = self.properties[schema.SIGNAL_TRANSPORT].upper()
-        return transport != schema.NO_SIGNAL and definition["group"] != definitions.UNGROUPED
-
-    def _derived_inputs(self, action: str) -> dict[str, Json]:
-        """What Heat tells every deployment; no credential is among it."""
-        return {
-            "deploy_server_id": self.properties[schema.SERVER] or "",
-            "deploy_action": action,
-            "deploy_stack_id": self.stack.identifier().stack_path(),
-            "deploy_resource_name": self.name,
-            "deploy_signal_transport": self.properties[schema.SIGNAL_TRANSPORT].upper(),
-        }
+        values: dict[str, Json] = dict(properties[schema.INPUT_VALUES] or {})
+        wanted = {key: properties[key] or None for key in (schema.SERVER, schema.CAPABILITIES, schema.RUN_AS)}
+        digest = definitions.digest_of(source, values, {**wanted, **self._also_wanted()})
+        return Work(workflow_id, body, digest, awaited=self._awaited(body["definition"]))
 
     def _must_replace(self, before: Any, work: Work, applied: Task) -> bool:
         old_values: Mapping[str, Json] = before[schema.INPUT_VALUES] or {}
@@ -128,9 +63,6 @@ class TaskResource(TaskLifecycle):
             for name in definitions.replacing_inputs(new)
             if name in known
         )
-
-    def _exposes_hidden(self) -> bool:
-        return bool(self.properties[schema.EXPOSE_HIDDEN])
 
     def _failure(self, task: Task) -> str:
         server = origin.server_label(self, task.get("server") or self.properties[schema.SERVER])
@@ -203,13 +135,7 @@ class TaskResource(TaskLifecycle):
     def validate(self) -> Any:
         """Refuse, before anything is created, what could never run."""
         result = super().validate()
-        given = self.properties.data
-        if given.get(schema.CONFIG) is not None and given.get(schema.DEFINITION) is not None:
-            message = f"task {self.name}: give 'config' or 'definition', not both"
-            raise exception.StackValidationFailed(message=message)
-        if given.get(schema.SERVER) is None and not given.get(schema.CAPABILITIES):
-            message = f"task {self.name}: say where it runs: give 'server', or 'capabilities' that an agent must have"
-            raise exception.StackValidationFailed(message=message)
+        self._refuse_contradictions((schema.SERVER, schema.CAPABILITIES))
         known = self._known_definition()
         if known is not None:
             self._validate_definition(known)
@@ -223,21 +149,4 @@ class TaskResource(TaskLifecycle):
             if name not in declared and name not in self.attributes:
                 error = f"there is no output {name}: its config declares {', '.join(declared) or 'none'}"
         if error:
-            raise exception.StackValidationFailed(message=f"task {self.name}: {error}")
-
-    def _known_definition(self) -> Definition | None:
-        """The definition as far as it is known before anything is made; an id that names no config is refused here."""
-        given = self.properties[schema.DEFINITION]
-        if given:
-            return definitions.as_definition(given)
-        for reference in function.dependencies(self.properties.data.get(schema.CONFIG)):
-            config = self.stack.get(reference.name)
-            known = isinstance(config, software_config.SoftwareConfig)
-            return definitions.of_resource(config) if known else None
-        config_id = self.properties[schema.CONFIG]
-        if not config_id or not self.stack.strict_validate:
-            return None
-        try:
-            return definitions.read_config(self, config_id)
-        except definitions.UnknownConfig as unknown:
-            raise exception.StackValidationFailed(message=str(unknown)) from unknown
+            self._refuse(error)

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import collections
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from heat_workflow import errors, lifecycle, model
 from heat_workflow.failpoints import failpoint
-from heat_workflow.model import NewTask, Task, TaskState
+from heat_workflow.model import Json, NewTask, Task, TaskState
 from heat_workflow.store import Tx
 from heat_workflow.taskqueue import announcing, batches, building, cancelling, requirements, settling, workflows
 
@@ -21,12 +21,13 @@ def add_tasks(
     workflow_id: str,
     requests: Sequence[NewTask],
     workflow_name: str | None = None,
+    amend: bool = False,
 ) -> tuple[list[Task], bool]:
     """Add the tasks and return them with whether they are new; the same request again returns what is there (G1).
 
-    With ``workflow_name`` an unknown workflow comes into being, open, in the same transaction. Errors: NotFound,
-    Conflict (an id with another body, a workflow that takes no more), Invalid (duplicate names, unknown
-    requirements, a cycle).
+    With ``workflow_name`` an unknown workflow comes into being, open, in the same transaction. With ``amend`` a sealed
+    workflow takes them too, and is active until they are finished. Errors: NotFound, Conflict (an id with another
+    body, a workflow that takes no more), Invalid (duplicate names, unknown requirements, a cycle).
     """
     workflow = workflows.open_for_adding(tx, project_id, workflow_id, workflow_name)
     requests = [request for wanted in requests for request in _fanned_out(wanted)]
@@ -34,7 +35,7 @@ def add_tasks(
     known = _already_there(tx, project_id, workflow_id, requests)
     if known is not None:
         return known, False
-    workflows.make_room(tx, workflow)
+    workflows.make_room(tx, workflow, amend)
     return _insert(tx, workflow, requests), True
 
 
@@ -75,7 +76,6 @@ def _fanned_out(request: NewTask) -> list[NewTask]:
     task_id = request.id or model.TaskId(str(uuid.uuid4()))
     if request.servers is None:
         return [_replace(request, id=task_id)]
-    spec = {**request.spec, "fanout": request.name}
     return [
         _replace(
             request,
@@ -83,11 +83,24 @@ def _fanned_out(request: NewTask) -> list[NewTask]:
             name=f"{request.name}/{name}",
             server=server,
             servers=None,
-            spec=spec,
+            spec={**_for_member(request.spec, name, server), "fanout": request.name},
             batch=batches.index_of(request.spec, position),
         )
         for position, (name, server) in enumerate(request.servers.items())
     ]
+
+
+def _for_member(spec: Mapping[str, Json], name: str, server: str) -> dict[str, Json]:
+    """The spec with each input value ``{"get_server": "id" or "name"}`` filled in for this member of a fan-out."""
+    own: dict[str, Json] = {"id": server, "name": name}
+    values = spec.get("input_values")
+    filled: dict[str, Json] = {}
+    for key, value in values.items() if isinstance(values, dict) else ():
+        asked = value.get("get_server") if isinstance(value, dict) and len(value) == 1 else None
+        if asked is not None and asked not in own:
+            raise errors.Invalid(f"input {key}: get_server takes id or name", code="get-server")
+        filled[key] = value if asked is None else own[str(asked)]
+    return {**spec, "input_values": filled}
 
 
 def _replace(request: NewTask, **changes: Any) -> NewTask:

@@ -35,11 +35,27 @@ def task_details(tx: Tx, project_id: str, workflow_id: str, task_id: str, reveal
 
 
 def list_details(
-    tx: Tx, project_id: str, workflow_id: str, state: str | None, marker: str | None, limit: int
+    tx: Tx,
+    project_id: str,
+    workflow_id: str,
+    state: str | None,
+    marker: str | None,
+    limit: int,
+    fanout: str | None = None,
 ) -> list[Details]:
-    """A page of a workflow's tasks in the order they were added, without their definitions."""
+    """A page of a workflow's tasks in the order they were added, without their definitions; with ``fanout`` of the
+    fan-out of that name: every run of its members that still has its owner."""
     workflows.get_workflow(tx, project_id, workflow_id)
-    return details_of(tx, tx.list_tasks(workflow_id, state=state, marker=marker, limit=limit), definitions=False)
+    if fanout is None:
+        return details_of(tx, tx.list_tasks(workflow_id, state=state, marker=marker, limit=limit), definitions=False)
+    found = tx.list_tasks(workflow_id, state=state, marker=marker)
+    return details_of(tx, [t for t in found if t.fanout == fanout and not t.detached][:limit], definitions=False)
+
+
+def fanout_unfinished(tx: Tx, project_id: str, workflow_id: str, fanout: str) -> bool:
+    """Whether a member of the fan-out is still to come to its end."""
+    workflows.get_workflow(tx, project_id, workflow_id)
+    return bool({TaskState(state) for state in tx.count_fanout(workflow_id, fanout)} & model.UNFINISHED)
 
 
 def details_of(tx: Tx, tasks: Sequence[Task], *, definitions: bool) -> list[Details]:

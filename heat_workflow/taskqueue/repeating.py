@@ -107,14 +107,14 @@ def _reopen(tx: Tx, workflow: Workflow) -> None:
     """A finished workflow is active again; one on its way down stays there."""
     if workflow.state is WorkflowState.UNDOING:
         raise _busy(workflow)
-    _reopen_to_undo(tx, workflow)
+    reopen_to_undo(tx, workflow)
 
 
 def _busy(workflow: Workflow) -> errors.Conflict:
     return errors.Conflict(f"workflow {workflow.id} is {workflow.state.value}; wait until it is done", code="state")
 
 
-def _reopen_to_undo(tx: Tx, workflow: Workflow) -> None:
+def reopen_to_undo(tx: Tx, workflow: Workflow) -> None:
     """A finished workflow is active again, or nobody would be handed its tasks; one that undoes already may go on."""
     if workflow.state is WorkflowState.CANCELLING:
         raise _busy(workflow)
@@ -134,7 +134,7 @@ def undo_task(tx: Tx, project_id: str, workflow_id: str, task_id: str) -> Task:
         raise errors.Conflict(f"task {task.name} ({task.id}) has no undo", code="no-undo")
     if task.state is not TaskState.SUCCEEDED:
         raise errors.Conflict(f"task {task.name} ({task.id}) is {task.state.value}: only a success can be undone")
-    _reopen_to_undo(tx, workflow)
+    reopen_to_undo(tx, workflow)
     return settling.start(tx, undoing.add_undo(tx, workflow, task, []))
 
 

@@ -35,30 +35,33 @@ def resolve_requirements(
 ) -> dict[str, list[Task | str]]:
     """By task name, what it requires: tasks that exist, or names of this request."""
     groups: dict[str, list[str]] = {}
+    partly: set[str] = set()  # fan-outs, of which the workflow may have further members already
     for request in requests:
         groups.setdefault(request.name, []).append(request.name)
         base = request.spec.get("fanout")
         if isinstance(base, str):
             groups.setdefault(base, []).append(request.name)
+            partly.add(base)
         if request.id:
             groups.setdefault(request.id, []).append(request.name)
-    outside = {name for names in wanted.values() for name in names if name not in groups}
+    outside = {name for names in wanted.values() for name in names if name not in groups or name in partly}
     existing: dict[str, list[Task]] = {}
     for task in tx.find_names(workflow.id, outside) if outside else ():
         for name in {task.name, task.id, task.fanout}:
-            if name is not None:
+            if name is not None and not (name in partly and task.name in groups):
                 existing.setdefault(name, []).append(task)
     edges: dict[str, list[Task | str]] = {}
     for name, required in wanted.items():
-        edges[name] = []
+        once: dict[str, Task | str] = {}
         for other in required:
-            found: Sequence[Task | str] = groups.get(other) or existing.get(other) or ()
+            found: Sequence[Task | str] = [*groups.get(other, ()), *existing.get(other, ())]
             if not found:
                 raise errors.Invalid(
                     f"task {name} requires {other}, which is no task of workflow {workflow.id}",
                     code="unknown-requirement",
                 )
-            edges[name] += [one for one in found if one not in edges[name]]
+            once |= {one.id if isinstance(one, Task) else one: one for one in found}
+        edges[name] = list(once.values())
     cycle = lifecycle.find_cycle(
         {name: [one for one in found if isinstance(one, str)] for name, found in edges.items()}
     )

@@ -165,18 +165,26 @@ def end_if_done(tx: Tx, project_id: str, workflow_id: str) -> None:
             tx.save_workflow(dataclasses.replace(workflow, state=model.WorkflowState.ACTIVE))
             tx.add_event(workflow.id, "workflow-active", None, {})
         return
-    counts = {model.TaskState(state): count for state, count in tx.count_tasks(workflow.id).items()}
-    state = lifecycle.sealed_outcome(counts)
+    state = lifecycle.sealed_outcome(_what_counts(tx, workflow))
     if taking_back:
         end_workflow(tx, workflow, _undo_outcome(tx, workflow))
     elif state is not None and not _takes_back(tx, workflow, state):
         end_workflow(tx, workflow, state)
 
 
+def _what_counts(tx: Tx, workflow: model.Workflow) -> set[TaskState]:
+    """The states of the tasks in effect: not of those that an amendment has put others in place of, and a failure
+    that its fan-out tolerates is none."""
+    current = [task for task in tx.list_tasks(workflow.id) if task.holds_name]
+    bad = (TaskState.FAILED, TaskState.TIMED_OUT)
+    tolerated = {task.fanout for task in current if task.state in bad and lets_run(tx, task, None)}
+    return {task.state for task in current if not (task.state in bad and task.fanout in tolerated)}
+
+
 def _takes_back(tx: Tx, workflow: model.Workflow, state: model.WorkflowState) -> bool:
     """Whether the failed workflow now undoes what succeeded: its author wants that, and there is something to undo."""
     wanted = state is model.WorkflowState.FAILED and workflow.on_failure == "undo"
-    added = undoing.begin(tx, workflow) if wanted else []
+    added = undoing.begin(tx, workflow, latest_only=True) if wanted else []
     for undo in added:
         start(tx, undo)
     return bool(added)

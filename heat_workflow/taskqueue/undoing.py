@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from heat_workflow import model
 from heat_workflow.model import Json, NewTask, Task, TaskState, Workflow, WorkflowState
@@ -69,29 +69,43 @@ def add_undo(tx: Tx, workflow: Workflow, task: Task, after: list[Task]) -> Task:
     return added
 
 
-def begin(tx: Tx, workflow: Workflow) -> list[Task]:
+def begin(tx: Tx, workflow: Workflow, *, latest_only: bool = False) -> list[Task]:
     """Add the undo of every succeeded task of a locked workflow, each after the undos of what was built on it.
 
-    None are added if there is nothing to undo. What is unfinished is waited for, undos under way too; the caller
-    cancels the rest, and starts those that wait for nothing.
+    With ``latest_only`` those that were added last, in one request, and no earlier ones: the version that failed is
+    taken back, not what it found. None are added if there is nothing to undo. What is unfinished is waited for, undos
+    under way too; the caller cancels the rest, and starts those that wait for nothing.
     """
     tasks = tx.list_tasks(workflow.id)
     held = [task for task in tasks if not task.finished]
     under_way = {task.undo_of for task in held}
-    dependants = _dependants(tx, workflow, tasks)
-    undos: dict[str, Task] = {}
-    added = [
-        _add_once(tx, workflow, task, held, dependants, undos)
-        for task in _outermost_first(tasks, dependants)
+    since = max((task.created_at for task in tasks if task.undo_of is None), default=0.0) if latest_only else 0.0
+    chosen = {
+        task.id
+        for task in tasks
         if task.state is TaskState.SUCCEEDED
         and task.undo_of is None
+        and task.created_at >= since
         and task.id not in under_way
         and definition_of(task) is not None
-    ]
+    }
+    added = add_undos(tx, workflow, tasks, chosen, held)
     if added:
         tx.save_workflow(dataclasses.replace(workflow, state=WorkflowState.UNDOING, finished_at=None))
         tx.add_event(workflow.id, "workflow-undoing", None, {"tasks": len(added)})
     return added
+
+
+def add_undos(tx: Tx, workflow: Workflow, tasks: list[Task], chosen: Collection[str], after: list[Task]) -> list[Task]:
+    """Add the undos of the chosen ones among the workflow's tasks, each once ``after`` and the undos of what was built
+    on it are finished."""
+    dependants = _dependants(tx, workflow, tasks)
+    undos: dict[str, Task] = {}
+    return [
+        _add_once(tx, workflow, task, after, dependants, undos)
+        for task in _outermost_first(tasks, dependants)
+        if task.id in chosen
+    ]
 
 
 def _outermost_first(tasks: list[Task], dependants: Mapping[str, set[str]]) -> list[Task]:

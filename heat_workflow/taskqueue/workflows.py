@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from heat_workflow import errors, model
 from heat_workflow.failpoints import failpoint
@@ -75,28 +76,25 @@ def open_for_adding(tx: Tx, project_id: str, workflow_id: str, name: str | None)
     return workflow
 
 
-def make_room(tx: Tx, workflow: Workflow) -> None:
-    """Make sure the workflow takes new tasks: Conflict if it is sealed, on its way down; a closed one opens again."""
-    if workflow.sealed:
+def make_room(tx: Tx, workflow: Workflow, amend: bool = False) -> None:
+    """Make sure the workflow takes new tasks: Conflict if it is sealed, on its way down; a closed one opens again.
+
+    ``amend`` is its owner's word: a sealed one takes them too, and a finished one is active again.
+    """
+    if workflow.sealed and not amend:
         raise errors.Conflict(f"workflow {workflow.id} is sealed: no task can be added", code="sealed")
     if workflow.state in (WorkflowState.CANCELLING, WorkflowState.UNDOING):
         raise errors.Conflict(
             f"workflow {workflow.id} is {workflow.state.value}; add tasks when it is done", code="state"
         )
-    if workflow.state is WorkflowState.CLOSED:
+    if workflow.state in model.WORKFLOW_FINISHED:
         tx.save_workflow(dataclasses.replace(workflow, state=WorkflowState.ACTIVE, finished_at=None))
         tx.add_event(workflow.id, "workflow-active", None, {"reopened": True})
 
 
-def change_workflow(
-    tx: Tx, project_id: str, workflow_id: str, name: str | None, tags: Sequence[str] | None
-) -> Workflow:
-    workflow = lock_workflow(tx, project_id, workflow_id)
-    changed = dataclasses.replace(
-        workflow,
-        name=workflow.name if name is None else name,
-        tags=workflow.tags if tags is None else list(tags),
-    )
+def change_workflow(tx: Tx, project_id: str, workflow_id: str, changes: Mapping[str, Any]) -> Workflow:
+    """The workflow with another name, tags, or what is to happen when it fails."""
+    changed = dataclasses.replace(lock_workflow(tx, project_id, workflow_id), **changes)
     tx.save_workflow(changed)
     return changed
 

@@ -14,7 +14,7 @@ LOCK_WORKFLOW = FIND_WORKFLOW.with_for_update()
 SAVE_WORKFLOW = (
     sa.update(t.workflow)
     .where(t.workflow.c.id == p("key"))
-    .values(assigned(t.workflow, "name", "tags", "state", "finished_at"))
+    .values(assigned(t.workflow, "name", "tags", "state", "on_failure", "finished_at"))
 )
 COUNT_TASKS = (
     sa.select(t.task.c.state, sa.func.count()).where(t.task.c.workflow_id == p("workflow_id")).group_by(t.task.c.state)

@@ -29,7 +29,7 @@ class Workflows(Base):
 
     def save_workflow(self, workflow: model.Workflow) -> None:
         row = rows.workflow_row(workflow)
-        new = {f"new_{name}": row[name] for name in ("name", "tags", "state", "finished_at")}
+        new = {f"new_{name}": row[name] for name in ("name", "tags", "state", "on_failure", "finished_at")}
         self._run(st.SAVE_WORKFLOW, key=workflow.id, **new)
 
     def delete_workflow(self, workflow_id: str) -> None:

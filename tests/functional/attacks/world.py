@@ -61,6 +61,7 @@ class World:
             "PUT /v1/workflows/{workflow_id}": {"name": "w"},
             "PATCH /v1/workflows/{workflow_id}": {"name": "renamed"},
             "POST /v1/workflows/{workflow_id}/tasks": {**task, "name": "another"},
+            "POST /v1/workflows/{workflow_id}/tasks/actions": {"action": "cancel", "ids": [self.ids.task_id]},
             "PUT /v1/workflows/{workflow_id}/tasks/{task_id}": task,
             "PATCH /v1/workflows/{workflow_id}/tasks/{task_id}": {"priority": 1},
             "PUT /v1/agents/{agent_id}": {"name": "agent"},

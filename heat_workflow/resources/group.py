@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Group: the type OS::HeatWorkflow::TaskGroup, one software config run on many servers by one resource."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Set
+from typing import Any
+
+from heat.common import exception
+from heat.engine import attributes, support
+
+from heat_workflow.resources import definitions, origin, schema, slots, values
+from heat_workflow.resources.asked import Asked, replaces
+from heat_workflow.resources.group_schema import (
+    BATCH_CREATE,
+    FAILED,
+    MAX_BATCH_SIZE,
+    MAX_ERRORS,
+    PAUSE_TIME,
+    PLURALS,
+    ROLLING_UPDATE,
+    SERVERS,
+    group_attributes,
+    group_properties,
+    group_update_policy,
+)
+from heat_workflow.resources.many import ManyTasks
+from heat_workflow.resources.runs import find_runs
+from heat_workflow.resources.slots import Slot
+from heat_workflow.shapes import Definition, Json, Task, TaskBody
+
+
+class TaskGroupResource(Asked, ManyTasks):
+    """Runs a software config on each of its servers, all at once or batch by batch.
+
+    It is one resource however many servers there are: the tasks are added in one request, and the tasks API rolls over
+    them. An update runs on those servers only that are new, that have changed, or where it failed before. Attributes
+    are those of OS::HeatWorkflow::Task as maps by the servers' names.
+    """
+
+    support_status = support.SupportStatus(version="1.0.0")
+    properties_schema = group_properties
+    attributes_schema = group_attributes
+    update_policy_schema = group_update_policy
+
+    # -- what an action does -----------------------------------------------------------------------------------
+
+    def _wanted(self, action: str) -> Mapping[Slot, TaskBody]:
+        servers = self._servers()
+        asked = self._asked(action) if servers else None
+        if asked is None:
+            return {}
+        source, body = asked
+        place = origin.find_place(self)
+        body["name"], body["heat"] = place.path, origin.heat_origin(self, action)
+        shared = {key: self.properties[key] or None for key in (schema.CAPABILITIES, schema.RUN_AS)}
+        given = dict(self.properties[schema.INPUT_VALUES] or {})
+        body["heat"]["digest"] = definitions.digest_of(self._salt(), source, given, {**shared, **self._also_wanted()})
+        if self.properties[schema.WORKFLOW] is None:
+            body["workflow"] = {"id": self._workflow_id(), "name": place.root_name}
+        if batch := self._batch(action):
+            body["batch"] = batch
+        return {Slot(place.path, name): {**body, "server": server} for name, server in servers.items()}
+
+    def _slots(self) -> Set[Slot]:
+        path = origin.find_place(self).path
+        return {Slot(path, name) for name in self._servers()}
+
+    def _servers(self) -> dict[str, str]:
+        return {str(name): str(server) for name, server in (self.properties[SERVERS] or {}).items()}
+
+    def _batch(self, action: str) -> dict[str, float] | None:
+        """How the tasks API is to roll over the servers, None for all at once."""
+        policy = self._policy(BATCH_CREATE if action == self.CREATE else ROLLING_UPDATE)
+        if policy is None or action not in (self.CREATE, self.UPDATE):
+            return None
+        size, pause, most = (policy[key] for key in (MAX_BATCH_SIZE, PAUSE_TIME, MAX_ERRORS))
+        return {"max_size": size, "pause": pause, "max_errors": most}
+
+    def _policy(self, name: str) -> Any:
+        return self.update_policy.get(name)
+
+    def _told_server(self) -> Json:
+        return {"get_server": "id"}
+
+    def _told_name(self) -> Json:
+        return {"get_server": "name"}
+
+    def _replaces(self, slot: Slot, body: TaskBody, task: Task) -> bool:
+        return replaces(body, task)
+
+    def _parting(self, slot: Slot, task: Task) -> TaskBody | None:
+        if self.DELETE not in self._actions():
+            return None
+        body = next(iter(self._wanted(self.DELETE).values()), None)
+        return body and {**body, "server": str(task["server"])}
+
+    # -- the API -----------------------------------------------------------------------------------------------
+
+    def _workflow_id(self) -> str:
+        runs = find_runs(self)
+        chosen: str | None = runs.workflow_id if runs else self.properties[schema.WORKFLOW]
+        return chosen or origin.find_place(self).workflow["id"]
+
+    def _send(self, requests: list[TaskBody]) -> None:
+        for request in requests:
+            self._api().put_task(self._workflow_id(), request["id"], request)
+
+    def _list(self, wait: float) -> Iterable[Task]:
+        return self._api().list_fanout(self._workflow_id(), origin.find_place(self).path, wait=wait)
+
+    def _waits(self) -> bool:
+        transport: str = self.properties[schema.SIGNAL_TRANSPORT]
+        return transport.upper() != schema.NO_SIGNAL
+
+    def _judge(self, action: str, tasks: Mapping[Slot, Task]) -> None:
+        """Fail if more servers failed than may."""
+        bad = {slot.member: task for slot, task in sorted(tasks.items()) if task["state"] != "succeeded"}
+        tolerated = len(bad) <= self._max_errors(action) and {task["state"] for task in bad.values()} <= slots.FAILED
+        self._note_failures(bool(bad) and tolerated)
+        if not bad or tolerated:
+            return
+        ran = [f"{name} ({task.get('server')}) {slots.why(task)}" for name, task in bad.items() if not _skipped(task)]
+        skipped = [name for name, task in bad.items() if _skipped(task)]
+        if skipped:
+            ran.append(f"not begun on {len(skipped)}: {', '.join(skipped[: slots.REASONS_SHOWN])}")
+        raise exception.Error(f"task {self.name} failed on {len(bad)} of {len(tasks)} servers: {slots.listed(ran)}")
+
+    def _max_errors(self, action: str) -> int:
+        """Failures that are tolerated: an update creates where servers are new."""
+        names = [BATCH_CREATE] if action == self.CREATE else [ROLLING_UPDATE, BATCH_CREATE]
+        policies = [policy for name in names if (policy := self._policy(name))] if action != self.DELETE else []
+        return max((policy[MAX_ERRORS] for policy in policies), default=0)
+
+    # -- attributes --------------------------------------------------------------------------------------------
+
+    def get_attribute(self, key: str, *path: Any) -> Any:
+        """What each server's latest run that an agent took has said, by the server's name. Declared names win."""
+        declared = self._declared_outputs()
+        plural = {f"{name}s": name for name in declared}
+        known = key in declared or key in plural or key in group_attributes
+        if not known:
+            raise exception.InvalidTemplateAttribute(resource=self.name, key=key)
+        tasks = self._tasks_by_server()
+        if key == FAILED and key not in declared:
+            found: Any = sorted(name for name, task in tasks.items() if task["state"] in slots.FAILED)
+            return attributes.select_from_attribute(found, path)
+        name = key if key in declared else PLURALS.get(key) or plural.get(key, key)
+        reveal = self._revealed if self._exposes_hidden() else None
+        shown = {server: values.value_of(task, name, name in declared, reveal) for server, task in tasks.items()}
+        return attributes.select_from_attribute(shown, path)
+
+    def _tasks_by_server(self) -> dict[str, Task]:
+        history, path = self._last_known(), origin.find_place(self).path
+        found = {name: history.ran(Slot(path, name)) for name in self._servers()}
+        return {name: task for name, task in found.items() if task is not None}
+
+    def _revealed(self, task: Task) -> Task:
+        return self._api().get_task(self._workflow_id(), task["id"], reveal=True)
+
+    def _declared_outputs(self) -> set[str]:
+        definition: Definition | None = self._source(self.CREATE)
+        return {str(output["name"]) for output in (definition or {}).get("outputs", [])}
+
+    def _resolve_attribute(self, name: str) -> Any:
+        return self.get_attribute(name)
+
+    # -- validation --------------------------------------------------------------------------------------------
+
+    def validate(self) -> Any:
+        """Refuse, before anything is created, what could never run, and pauses that the stack has no time for."""
+        result = super().validate()
+        self._refuse_contradictions((SERVERS,))
+        known = self._known_definition()
+        if known is not None and (error := definitions.group_error(known["group"])):
+            self._refuse(error)
+        if known is not None:
+            self._refuse_unknown_attributes(known)
+        for name in (ROLLING_UPDATE, BATCH_CREATE):
+            self._refuse_long_pauses(name)
+        return result
+
+    def _refuse_unknown_attributes(self, known: Definition) -> None:
+        declared = sorted(str(output["name"]) for output in known["outputs"])
+        for attribute in self.referenced_attrs(load_all=True):
+            name = attribute if isinstance(attribute, str) else attribute[0]
+            if name not in {*declared, *(f"{one}s" for one in declared)} and name not in self.attributes:
+                self._refuse(f"there is no output {name}: its config declares {', '.join(declared) or 'none'}")
+
+    def _refuse_long_pauses(self, name: str) -> None:
+        policy, servers = self._policy(name), self.properties[SERVERS] or {}
+        if not policy:
+            return
+        batches = math.ceil(len(servers) / policy[MAX_BATCH_SIZE])
+        pauses = policy[PAUSE_TIME] * max(batches - 1, 0)
+        if pauses >= self.stack.timeout_secs():
+            self._refuse(
+                f"{name} pauses for {pauses:g} s in all between {batches} batches; the stack may take "
+                f"{self.stack.timeout_secs():g} s"
+            )
+
+
+def _skipped(task: Task) -> bool:
+    return task["state"] == "skipped"

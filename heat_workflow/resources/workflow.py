@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Workflow: the type OS::HeatWorkflow::Workflow, many tasks with edges between them in one resource."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Mapping, Set
+from typing import Any
+
+from heat.common import exception
+from heat.engine import attributes, support
+
+from heat_workflow import errors
+from heat_workflow.resources import asked, inline, origin, slots
+from heat_workflow.resources.inline_tasks import TAKING_DOWN, InlineTasks
+from heat_workflow.resources.many import ManyTasks
+from heat_workflow.resources.runs import find_runs
+from heat_workflow.resources.slots import UNFINISHED, History, Slot
+from heat_workflow.resources.workflow_schema import (
+    GRAPH,
+    NAME,
+    ON_FAILURE,
+    SEALED,
+    SERVERS,
+    STATES,
+    WORKFLOW_ID,
+    workflow_attributes,
+    workflow_properties,
+)
+from heat_workflow.shapes import Task, TaskBody, WorkflowBody
+
+OVER = frozenset({"succeeded", "failed", "cancelled", "undone", "closed"})
+
+
+class WorkflowResource(InlineTasks, ManyTasks):
+    """Hands a whole graph of tasks over in one request; the tasks API orders them and passes values between them.
+
+    Heat spends one resource on it however many tasks and servers there are. An update runs the tasks whose definition
+    or inputs have changed, those that failed before, and what depends on them. ``get_resource`` gives the workflow's
+    ID, for the property workflow of Task resources if the workflow is not sealed.
+    """
+
+    support_status = support.SupportStatus(version="1.0.0")
+    properties_schema = workflow_properties
+    attributes_schema = workflow_attributes
+
+    _state = ""  # of the workflow, as it was seen last
+    _renamed = False
+
+    # -- what an action does -----------------------------------------------------------------------------------
+
+    def _wanted(self, action: str) -> Mapping[Slot, TaskBody]:
+        history = self._history() if action in TAKING_DOWN else History({})
+        return self._bodies(action, self._salt(), history)
+
+    def _slots(self) -> Set[Slot]:
+        tasks = self._tasks()
+        members = {name: task[SERVERS] if task[SERVERS] is not None else [""] for name, task in tasks.items()}
+        return {Slot(name, str(member)) for name, of in members.items() for member in of}
+
+    def _touched(self, stale: Set[Slot], gone: Set[Slot]) -> Set[Slot]:
+        after = inline.dependants(self._tasks(), {slot.task for slot in stale | gone})
+        return stale | {slot for slot in self._slots() if slot.task in after}
+
+    def _replaces(self, slot: Slot, body: TaskBody, task: Task) -> bool:
+        return asked.replaces(body, task)
+
+    def _parting(self, slot: Slot, task: Task) -> TaskBody | None:
+        bodies = self._wanted(self.DELETE) if self.DELETE in self._actions() else {}
+        body = next((body for other, body in bodies.items() if other.task == slot.task), None)
+        return body and {**body, "server": str(task["server"]), "requires": []}
+
+    def _completed(self, chosen: Mapping[Slot, TaskBody]) -> Mapping[Slot, TaskBody]:
+        """Values of tasks whose name is held by a run that gives none (a SUSPEND) come from the one in effect."""
+        runs = find_runs(self)
+        if runs is None or len(runs.runs) < 2:
+            return chosen
+        history, names = self._history(), {slot.task for slot in chosen}
+        passed = {slot.task for slot in history.tasks if history.newest(slot) is not history.in_effect(slot)} - names
+        return {
+            slot: {**body, "input_values": inline.inlined(body["input_values"], history, passed)}
+            for slot, body in chosen.items()
+        }
+
+    # -- the API -----------------------------------------------------------------------------------------------
+
+    def _workflow_id(self) -> str:
+        runs = find_runs(self)
+        return runs.workflow_id if runs else str(self.resource_id)
+
+    def get_reference_id(self) -> str:
+        return self._workflow_id() if self.resource_id is not None else str(self.name)
+
+    def handle_update(self, json_snippet: Any, tmpl_diff: Any, prop_diff: Any) -> Any:
+        self._renamed = bool({NAME, ON_FAILURE} & prop_diff.keys())
+        return super().handle_update(json_snippet, tmpl_diff, prop_diff)
+
+    def _prepare(self) -> None:
+        """Have the workflow there for those who add to it, under its present name."""
+        shell = self._shell()
+        if find_runs(self) is None and not self.properties[SEALED]:
+            with contextlib.suppress(errors.Conflict):  # it is there, and was called something else
+                self._api().put_workflow(self._workflow_id(), shell)
+        if self._renamed:
+            with contextlib.suppress(errors.NotFound):
+                changes: WorkflowBody = {"name": shell["name"], "on_failure": shell["on_failure"]}
+                self._api().patch_workflow(self._workflow_id(), changes)
+
+    def _shell(self) -> WorkflowBody:
+        """The workflow without its tasks."""
+        properties = self.properties
+        name = properties[NAME] or self.physical_resource_name()
+        return {"name": name, "sealed": properties[SEALED], "on_failure": properties[ON_FAILURE]}
+
+    def _send(self, requests: list[TaskBody]) -> None:
+        runs = find_runs(self)
+        first = self.properties[SEALED] and (runs is None or len(runs.runs) == 1)
+        if first:
+            try:
+                self._api().put_workflow(self._workflow_id(), {**self._shell(), "tasks": requests})
+            except errors.Conflict:  # there is one: the engine ended after an earlier request
+                first = False
+        if not first:
+            self._api().post_tasks(self._workflow_id(), requests, amend=self.properties[SEALED])
+
+    def _list(self, wait: float) -> Iterable[Task]:
+        if self.properties[SEALED]:
+            self._state = self._api().get_workflow(self._workflow_id(), wait=wait)["state"]
+            return self._api().list_tasks(self._workflow_id())
+        found = list(self._api().list_tasks(self._workflow_id()))
+        live = list(self._own(found).live()) if wait else []
+        if not live:
+            return found
+        self._api().get_task(self._workflow_id(), live[0]["id"], wait=wait)
+        return self._api().list_tasks(self._workflow_id())
+
+    def _own(self, found: Iterable[Task]) -> History:
+        runs = find_runs(self)
+        return History.of(found, [run.task_id for run in runs.runs] if runs else [])
+
+    def _is_settled(self) -> bool:
+        return not self.properties[SEALED] or self._state in OVER
+
+    def _judge(self, action: str, tasks: Mapping[Slot, Task]) -> None:
+        """Fail if a task did, beyond what its fan-out tolerates, and say which, where and why."""
+        bad = {slot: task for slot, task in sorted(tasks.items()) if task["state"] not in ("succeeded", *UNFINISHED)}
+        failed = [slot for slot in bad if bad[slot]["state"] in slots.FAILED]
+        for name in {slot.task for slot in failed if slot.member}:
+            members = [slot for slot in failed if slot.task == name]
+            if len(members) <= int((bad[members[0]].get("batch") or {}).get("max_errors", 0)):
+                bad = {slot: task for slot, task in bad.items() if slot not in members}
+        self._note_failures(bool(failed) and not bad)
+        if bad:
+            raise exception.Error(self._failure(bad))
+
+    def _failure(self, bad: Mapping[Slot, Task]) -> str:
+        ran = {slot: task for slot, task in bad.items() if task["state"] not in ("skipped", "undone")}
+        skipped = [task["name"] for task in bad.values() if task["state"] == "skipped"]
+        said = [f"task {task['name']} on {self._place(task)} {slots.why(task)}" for task in ran.values()]
+        text = f"workflow {self.name}: {slots.listed(said)}"
+        if skipped:
+            text += f"; not run because of that: {', '.join(skipped[: slots.REASONS_SHOWN])}"
+        undone = [task["name"] for task in bad.values() if task["state"] == "undone"]
+        return f"{text}; undone: {', '.join(undone[: slots.REASONS_SHOWN])}" if undone else text
+
+    def _place(self, task: Task) -> str:
+        return origin.server_label(self, task.get("server"))
+
+    # -- attributes --------------------------------------------------------------------------------------------
+
+    def get_attribute(self, key: str, *path: Any) -> Any:
+        if key not in workflow_attributes:
+            raise exception.InvalidTemplateAttribute(resource=self.name, key=key)
+        if self.resource_id is None:
+            return None
+        return attributes.select_from_attribute(self._resolve_attribute(key), path)
+
+    def _resolve_attribute(self, name: str) -> Any:
+        if name == WORKFLOW_ID:
+            return self._workflow_id()
+        if name == GRAPH:
+            return self._api().get_graph(self._workflow_id())
+        history = self._last_known()
+        shown = history.newest if name == STATES else history.ran
+        latest = {slot: task for slot in sorted(self._slots()) if (task := shown(slot))}
+        if name == STATES:
+            return slots.by_name({slot: task["state"] for slot, task in latest.items()})
+        return slots.outputs_by_name(latest)
+
+    def validate(self) -> Any:
+        result = super().validate()
+        self._validate_tasks()
+        return result

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Edges between inline tasks: where they come from, what is wrong with them, what remains when some have no work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from heat_workflow.resources import inline
+
+TASKS: dict[str, Any] = {
+    "a": {},
+    "b": {"requires": ["a"]},
+    "c": {"input_values": {"x": {"get_output": ["b", "y"]}, "plain": {"get_output": 1, "more": 2}}},
+    "d": {"requires": ["a", "c"]},
+}
+EDGES = {"a": [], "b": ["a"], "c": ["b"], "d": ["a", "c"]}
+
+
+def test_edges_come_from_requires_and_from_inputs() -> None:
+    assert inline.edges(TASKS) == EDGES
+
+
+def test_all_that_depends_on_a_task_is_found() -> None:
+    assert inline.dependants(TASKS, {"b"}) == {"c", "d"}
+    assert inline.dependants(TASKS, {"d"}) == set()
+
+
+def test_a_task_without_work_is_bridged() -> None:
+    assert inline.bridged(EDGES, {"a", "d"}) == {"a": [], "d": ["a"]}
+    assert inline.bridged(EDGES, {"b", "d"}) == {"b": [], "d": ["b"]}
+
+
+def test_what_is_taken_down_goes_the_other_way_round() -> None:
+    assert inline.turned(EDGES) == {"a": ["b", "d"], "b": ["c"], "c": ["d"], "d": []}
+
+
+def test_a_circle_is_named_once_the_names_are_right() -> None:
+    circle: dict[str, Any] = {"a": {"requires": ["b"]}, "b": {"requires": ["c"]}, "c": {"requires": ["a"]}}
+    (said,) = inline.mistakes(circle, {})
+    words = said.removeprefix("tasks require each other in a circle: ").split(" -> ")
+    assert words[0] == words[-1]
+    assert all(later in circle[earlier]["requires"] for earlier, later in zip(words, words[1:]))
