@@ -27,7 +27,7 @@ from heat_workflow.failpoints import failpoint
 from heat_workflow.store import Tx
 from heat_workflow.store.claims import Sqlite
 from heat_workflow.store.keyring import KeyRing
-from heat_workflow.store.statements import Prepared
+from heat_workflow.store.prepared import Prepared
 from heat_workflow.store.transaction import SqlTx
 
 LOG = log.getLogger(__name__)

@@ -25,7 +25,7 @@ from heat_workflow.store.claims import ServerDialect, server_dialect
 from heat_workflow.store.clock import DatabaseClock
 from heat_workflow.store.keyring import KeyRing
 from heat_workflow.store.notices import Notices, notices_for
-from heat_workflow.store.statements import Prepared
+from heat_workflow.store.prepared import Prepared
 from heat_workflow.store.transaction import SqlTx
 
 LOG = log.getLogger(__name__)

@@ -11,8 +11,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from heat_workflow.api import app, limits
-from heat_workflow.store import statements, tables
+from heat_workflow.store import tables
 from heat_workflow.store.clock import DatabaseClock
+from heat_workflow.store.statements import tasks as statements
 from heat_workflow.wakeup import Wakeups
 
 

@@ -19,8 +19,8 @@ from heat_workflow.model import AgentId, NewTask, Report, Task, TaskState
 from heat_workflow.store import Tx
 from heat_workflow.store.claims import Sqlite
 from heat_workflow.store.keyring import KeyRing
+from heat_workflow.store.prepared import Prepared
 from heat_workflow.store.sqlite import engine_for
-from heat_workflow.store.statements import Prepared
 from heat_workflow.store.transaction import SqlTx
 from heat_workflow.taskqueue import adding, cancelling, claiming, expiring, repeating, reporting, sessions, workflows
 from tests.faults import counts

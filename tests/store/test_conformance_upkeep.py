@@ -12,7 +12,8 @@ import sqlalchemy as sa
 
 from heat_workflow import errors, model
 from heat_workflow.model import AgentState, TaskState, WorkflowState
-from heat_workflow.store import Store, Tx, statements
+from heat_workflow.store import Store, Tx
+from heat_workflow.store.statements import tasks as statements
 from heat_workflow.taskqueue import upkeep
 from tests.harness import facts
 from tests.harness.stores import Database, insert

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Transaction on agents and their security events."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from heat_workflow import model
+from heat_workflow.store import rows, tables
+from heat_workflow.store.statements import agents as st
+from heat_workflow.store.transaction.base import Base
+
+
+class Agents(Base):
+    """Rows of agents."""
+
+    def find_agent(self, agent_id: str) -> model.Agent | None:
+        row = self._one(st.FIND_AGENT, id=agent_id)
+        return None if row is None else rows.agent_of(row)
+
+    def lock_agent(self, agent_id: str) -> model.Agent | None:
+        row = self._one(st.LOCK_AGENT, id=agent_id)
+        return None if row is None else rows.agent_of(row)
+
+    def insert_agent(self, agent: model.Agent) -> bool:
+        return self._insert_missing(tables.agent, rows.agent_row(agent))
+
+    def save_agent(self, agent: model.Agent) -> None:
+        row = rows.agent_row(agent)
+        new = {f"new_{name}": value for name, value in row.items() if name not in ("id", "project_id")}
+        self._run(st.SAVE_AGENT, key=agent.id, **new)
+
+    def save_last_seen(self, times: Mapping[str, float]) -> None:
+        for agent_id in sorted(times):
+            self._run(st.SAVE_LAST_SEEN, key=agent_id, new_last_seen_at=times[agent_id])
+
+    def list_agents(
+        self, project_id: str | None, filters: Mapping[str, Any], marker: str | None, limit: int
+    ) -> list[model.Agent]:
+        c = tables.agent.c
+        query = sa.select(tables.agent)
+        if project_id is not None:
+            query = query.where(c.project_id == project_id)
+        for name in ("state", "server", "version"):
+            if name in filters:
+                query = query.where(c[name] == filters[name])
+        if "seen_before" in filters:
+            query = query.where(sa.or_(c.last_seen_at.is_(None), c.last_seen_at < filters["seen_before"]))
+        query = self._after(query, tables.agent, project_id, marker).order_by(c.created_at, c.id).limit(limit)
+        return [rows.agent_of(row) for row in self._connection.execute(query)]
+
+    def list_tombstones(self, before: float, limit: int) -> list[model.Agent]:
+        return [rows.agent_of(row) for row in self._run(st.LIST_TOMBSTONES, before=before, most=limit)]
+
+    def delete_agent(self, agent_id: str) -> None:
+        self._connection.execute(sa.delete(tables.agent_event).where(tables.agent_event.c.agent_id == agent_id))
+        self._connection.execute(sa.delete(tables.agent).where(tables.agent.c.id == agent_id))
+
+    def insert_agent_event(self, agent: model.Agent, type_: str, body: Mapping[str, model.Json]) -> None:
+        self._run(
+            st.INSERT_AGENT_EVENT,
+            agent_id=agent.id,
+            project_id=agent.project_id,
+            at=self._now,
+            type=type_,
+            body=rows.dump(body),
+        )
+
+    def list_agent_events(self, agent_id: str, after: int, limit: int) -> list[dict[str, Any]]:
+        found = self._run(st.LIST_AGENT_EVENTS, agent_id=agent_id, after=after, most=limit)
+        return [{"id": id_, "at": at, "type": type_, "body": json.loads(body)} for id_, _, _, at, type_, body in found]
+
+    def count_agents(self) -> dict[tuple[str, str], int]:
+        return {(state, version or ""): count for state, version, count in self._run(st.COUNT_AGENTS)}
