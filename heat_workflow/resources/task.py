@@ -9,11 +9,12 @@ from typing import Any, cast
 from heat.common import exception
 from heat.engine import attributes, support, sync_point
 
-from heat_workflow.resources import definitions, origin, schema
+from heat_workflow.resources import definitions, origin, schema, undoing
 from heat_workflow.resources.asked import PASSED_ON, Asked
-from heat_workflow.resources.lifecycle import UNFINISHED, TaskLifecycle
+from heat_workflow.resources.lifecycle import TaskLifecycle
 from heat_workflow.resources.runs import find_runs
 from heat_workflow.resources.steps import Work
+from heat_workflow.resources.waiting import UNFINISHED
 from heat_workflow.shapes import Definition, Json, Task
 
 
@@ -67,6 +68,12 @@ class TaskResource(Asked, TaskLifecycle):
             for name in definitions.replacing_inputs(new)
             if name in known
         )
+
+    def _stands_in_for(self, replaced: Mapping[str, Any]) -> bool:
+        return bool(replaced.get(schema.SERVER) == self.properties[schema.SERVER])
+
+    def _leaves_living_server(self) -> bool:
+        return undoing.server_stays(self, self.properties[schema.SERVER])
 
     def _failure(self, task: Task) -> str:
         server = origin.server_label(self, task.get("server") or self.properties[schema.SERVER])
