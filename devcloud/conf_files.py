@@ -77,7 +77,12 @@ def _heat_conf(settings: Settings) -> Mapping[str, Section]:
         },
         "clients_keystone": {"auth_uri": settings.auth_url},
         "clients_heat_workflow": {"ca_file": settings.ca_file},
-        "heat_workflow": {"guest_api_url": settings.api_url, "guest_ca_file": settings.ca_file},
+        "heat_workflow": {
+            "guest_api_url": settings.api_url,
+            "guest_ca_file": settings.ca_file,
+            # Nothing here takes as long to answer as a machine that boots.
+            "waiting_event_after": 5,
+        },
     }
 
 

@@ -67,8 +67,11 @@ class TaskWatcher(resource.Resource):  # type: ignore[misc]
         api, workflow_id = self._api(), waiting.runs.workflow_id
         if waiting.after:
             with contextlib.suppress(errors.NotFound):
-                if api.get_task(workflow_id, waiting.after, wait=POLL)["state"] in UNFINISHED:
+                ended = api.get_task(workflow_id, waiting.after, wait=POLL)
+                if ended["state"] in UNFINISHED:
                     return False
+                if ended.get("confirmed") is False:
+                    self._say(f"task {ended['name']} was cancelled: {ended['status_reason']}")
             waiting.after = None
         while waiting.undos:
             if not self._taken_back(waiting.undos[0]):
