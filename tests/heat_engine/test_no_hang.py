@@ -98,7 +98,7 @@ class Stage:
         stack.wait_until(lambda: self.api.get_agent(machine)["state"] == "active")
         if self.case.task == "ready":
             self.api.drain_agent(machine)
-        limits = {"timeout_mins": 1} if self.case.verb == "timeout" else {}
+        limits: dict[str, Any] = {"timeout_mins": 1} if self.case.verb == "timeout" else {}
         stack.update(self.template(), wait=False, **limits)
         return self.reach(stack)
 
