@@ -145,3 +145,12 @@ class Registration(Agent, total=False):
     """The answer to a registration: the only place where a join token is ever shown; None once it was used."""
 
     join_token: str | None
+
+
+class Join(TypedDict):
+    """What a machine needs to join as an agent; ``ca_pem`` None: its own trust store knows the API."""
+
+    api_url: str
+    agent_id: str
+    join_token: str
+    ca_pem: str | None

@@ -5,14 +5,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from heat_workflow.resources.agent import AgentResource
-from heat_workflow.resources.group import TaskGroupResource
-from heat_workflow.resources.server import DeployedServerResource
-from heat_workflow.resources.task import TaskResource
-
 
 def resource_mapping() -> dict[str, type[Any]]:
     """Type name -> class, as Heat's plugin loader asks for it."""
+    # Imported here, so that what needs no Heat (user_data, plans) is to be had without it.
+    from heat_workflow.resources.agent import AgentResource
+    from heat_workflow.resources.group import TaskGroupResource
+    from heat_workflow.resources.server import DeployedServerResource
+    from heat_workflow.resources.task import TaskResource
+
     return {
         "OS::HeatWorkflow::Agent": AgentResource,
         "OS::HeatWorkflow::DeployedServer": DeployedServerResource,
