@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from heat.common import exception
-from heat.engine import attributes, support, sync_point
+from heat.engine import attributes, function, support, sync_point
 
 from heat_workflow.resources import definitions, origin, schema, undoing
 from heat_workflow.resources.asked import PASSED_ON, Asked
 from heat_workflow.resources.lifecycle import TaskLifecycle
+from heat_workflow.resources.nova_server import ServerResource
 from heat_workflow.resources.runs import find_runs
 from heat_workflow.resources.steps import Work
 from heat_workflow.resources.waiting import UNFINISHED
@@ -147,10 +148,17 @@ class TaskResource(Asked, TaskLifecycle):
         """Refuse, before anything is created, what could never run."""
         result = super().validate()
         self._refuse_contradictions((schema.SERVER, schema.CAPABILITIES))
+        for reference in function.dependencies(self.properties.data.get(schema.SERVER)):
+            self._validate_server(self.stack.get(reference.name))
         known = self._known_definition()
         if known is not None:
             self._validate_definition(known)
         return result
+
+    def _validate_server(self, server: Any) -> None:
+        """A server of ours has an agent only if it boots with one."""
+        if isinstance(server, ServerResource) and not server.user_data_software_config():
+            self._refuse(f"server {server.name} has no agent: give it user_data_format SOFTWARE_CONFIG")
 
     def _validate_definition(self, known: Definition) -> None:
         error = definitions.group_error(known["group"])
