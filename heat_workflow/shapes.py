@@ -84,7 +84,6 @@ class Task(TaskBody, total=False):
     agent_id: str | None
     waiting_for: str | None
     confirmed: bool | None
-    undo_of: str | None
     detached: bool
     created_at: str
     ready_at: str | None

@@ -9,7 +9,7 @@ from typing import Any, cast
 from heat.common import exception
 from heat.engine import attributes, function, support, sync_point
 
-from heat_workflow.resources import definitions, origin, schema, undoing
+from heat_workflow.resources import definitions, ordering, origin, schema, undoing
 from heat_workflow.resources.asked import PASSED_ON, Asked
 from heat_workflow.resources.lifecycle import TaskLifecycle
 from heat_workflow.resources.nova_server import ServerResource
@@ -33,6 +33,13 @@ class TaskResource(Asked, TaskLifecycle):
     passed_on = (schema.SERVER, *PASSED_ON)
 
     _settled = True  # whether the attribute just read is the last word on it
+
+    def add_dependencies(self, deps: Any) -> None:
+        """As Heat's; besides, of two tasks of a server that nothing orders the first by name comes first."""
+        super().add_dependencies(deps)
+        before = ordering.find_predecessor(self)
+        if before is not None:
+            deps += (self, before)
 
     # -- what an action does -----------------------------------------------------------------------------------
 
