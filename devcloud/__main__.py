@@ -71,7 +71,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m devcloud", description="A small real cloud on one machine.")
     commands = parser.add_subparsers(dest="command", required=True)
     up = commands.add_parser("up", help="bring the cloud up until Ctrl-C; prints one line `ready {json}`")
-    up.add_argument("--port-base", type=int, help="use this port and the two after it (default: free ones)")
+    up.add_argument("--port-base", type=int, help="use this port and the three after it (default: free ones)")
     up.add_argument("--no-agents", dest="agents", action="store_false", help="start no agents for the stacks")
     demo = commands.add_parser("demo", help="bring the cloud up, create one stack, show its progress")
     demo.add_argument("template", type=Path)

@@ -3,6 +3,7 @@
 
 import contextlib
 import logging
+import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from pathlib import Path
 from keystoneauth1 import exceptions
 from keystoneauth1.session import Session
 
+from devcloud.boots import find_boot
 from devcloud.machine import Machine, boot
 from devcloud.processes import Process, Warden
 from devcloud.registry import Registered, find_join_data, list_registered
@@ -94,12 +96,18 @@ class AgentProcesses:
 
     def _boot(self, agent: Registered) -> None:
         with self._released(agent.id):
-            join = find_join_data(self._admin, agent) if agent.state == "pending" else None
+            booted = find_boot(self._directory, agent.id) if agent.state == "pending" else None
+            join = booted or (find_join_data(self._admin, agent) if agent.state == "pending" else None)
             if agent.state == "pending" and join is None:
                 return
             previous = self._machines.get(agent.id)
             if previous is not None:
+                if booted and booted["join_token"] == previous.join_token:
+                    return  # Nova has not been asked for the rebuild yet
                 previous.process.stop()
+            if booted:
+                # The disk is a new one.
+                shutil.rmtree(self._machine_directory(agent.id), ignore_errors=True)
             machine = boot(self._warden, self._machine_directory(agent.id), self._directory / "logs", agent, join)
             with self._lock:
                 self._machines[agent.id] = machine

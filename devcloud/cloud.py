@@ -27,7 +27,8 @@ from devcloud.settings import HOST, DevCloudError, ensure_settings
 class DevCloud:
     """The cloud of one directory: up inside `with`, down after it. The directory may be used again later.
 
-    `keystone`, `heat` and `api` are the server processes; `agents` the machines that stacks have brought up.
+    `keystone`, `heat`, `api` and `nova` (a stand-in) are the server processes; `agents` the machines that stacks have
+    brought up.
     """
 
     username = "demo"
@@ -50,6 +51,7 @@ class DevCloud:
         self._warden = Warden(self.directory)
         self.keystone = self._server("keystone", settings.auth_url, "devcloud.keystone_server", str(self.directory))
         self.heat = self._server("heat", settings.heat_url, "devcloud.heat_server", str(self.directory))
+        self.nova = self._server("nova", settings.nova_url, "devcloud.nova_stand_in", str(self.directory))
         conf_file = str(self.directory / "heat-workflow.conf")
         self.api = self._server("api", f"{self.api_url}/healthz", "heat_workflow.cmd.api", "--config-file", conf_file)
         self._wants_agents = agents
@@ -59,7 +61,7 @@ class DevCloud:
     @property
     def servers(self) -> Sequence[Server]:
         """The server processes."""
-        return (self.keystone, self.heat, self.api)
+        return (self.keystone, self.heat, self.api, self.nova)
 
     def start(self) -> None:
         """Bring everything up; DevCloudError with the end of the log of whatever failed."""

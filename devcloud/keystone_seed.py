@@ -51,6 +51,8 @@ def seed(settings: Settings) -> None:
     _create_stack_domain(settings, roles["admin"])
     _create_service("orchestration", "heat", f"{settings.heat_url}/v1/%(project_id)s")
     _create_service("guest-tasks", "heat-workflow", settings.api_url)
+    _create_service("compute", "nova", f"{settings.nova_url}/v2.1")
+    _create_service("image", "glance", f"{settings.nova_url}/image")
 
 
 def _create_role(name: str) -> str:

@@ -22,6 +22,7 @@ class Machine:
     names: frozenset[str]
     process: Process
     join_expires_at: str | None
+    join_token: str | None
 
 
 def boot(warden: Warden, directory: Path, logs: Path, agent: Registered, join: Mapping[str, str] | None) -> Machine:
@@ -37,7 +38,9 @@ def boot(warden: Warden, directory: Path, logs: Path, agent: Registered, join: M
     process = Process(warden, f"agent of {agent.name}", argv, log_path, environment)
     process.start()
     names = {agent.id, agent.name, agent.server, agent.heat["resource"] if agent.heat else None}
-    return Machine(frozenset(name for name in names if name), process, agent.join_expires_at)
+    return Machine(
+        frozenset(name for name in names if name), process, agent.join_expires_at, join["join_token"] if join else None
+    )
 
 
 def _agent_conf(directory: Path, join: Mapping[str, str]) -> str:
@@ -46,7 +49,7 @@ def _agent_conf(directory: Path, join: Mapping[str, str]) -> str:
         "api_url": join["api_url"],
         "agent_id": join["agent_id"],
         "join_token": join["join_token"],
-        "ca_pem": join["ca_pem"].strip(),
+        "ca_pem": (join.get("ca_pem") or "").strip(),
         "state_dir": os.fspath(directory / "state"),
     }
     text = io.StringIO()

@@ -30,6 +30,7 @@ class Settings:
     keystone_port: int
     heat_port: int
     api_port: int
+    nova_port: int
     demo_project_id: str
     stack_domain_id: str
     encryption_key: str
@@ -49,6 +50,11 @@ class Settings:
     def api_url(self) -> str:
         """The root of the tasks API."""
         return f"https://{HOST}:{self.api_port}"
+
+    @property
+    def nova_url(self) -> str:
+        """The root of the stand-in for Nova and Glance."""
+        return f"http://{HOST}:{self.nova_port}"
 
     @property
     def logs(self) -> Path:
@@ -110,12 +116,13 @@ def write_private(path: Path, text: str) -> None:
 
 
 def _new_settings(directory: Path, port_base: int | None) -> Settings:
-    ports = list(range(port_base, port_base + 3)) if port_base is not None else _free_ports(3)
+    ports = list(range(port_base, port_base + 4)) if port_base is not None else _free_ports(4)
     return Settings(
         directory=directory,
         keystone_port=ports[0],
         heat_port=ports[1],
         api_port=ports[2],
+        nova_port=ports[3],
         demo_project_id=uuid.uuid4().hex,
         stack_domain_id=uuid.uuid4().hex,
         encryption_key=secrets.token_hex(16),

@@ -53,6 +53,24 @@ guest_opts = [
         max=MOST_JOIN_TTL,
         help="Seconds a join token is good for where the template does not say.",
     ),
+    cfg.StrOpt(
+        "agent_sha256",
+        regex="^[0-9a-f]{64}$",
+        help="sha256 of the agent, served by the tasks API, that machines install at their first boot.",
+    ),
+    cfg.FloatOpt(
+        "waiting_event_after",
+        default=60,
+        min=1,
+        help="Seconds after which a stack event says what a task waits for that no agent has begun.",
+    ),
+    cfg.FloatOpt(
+        "delete_wait",
+        default=60,
+        min=1,
+        help="Seconds a DELETE task or an undo may wait for an agent; then it is skipped, and a stack event says so. "
+        "A dead server would hold up the deletion of its stack otherwise.",
+    ),
 ]
 cfg.CONF.register_opts(client_opts, group=CLIENT_GROUP)
 cfg.CONF.register_opts(guest_opts, group=GUEST_GROUP)
@@ -133,6 +151,21 @@ class HeatWorkflowClientPlugin(client_plugin.ClientPlugin):  # type: ignore[misc
     def join_ttl(self) -> int:
         """Seconds a join token is good for where the template does not say."""
         return int(cfg.CONF[GUEST_GROUP].join_token_ttl)
+
+    def agent_sha256(self) -> str:
+        """Which agent a machine installs at its first boot."""
+        digest = cfg.CONF[GUEST_GROUP].agent_sha256
+        if digest is None:
+            raise errors.Invalid("heat.conf says no [heat_workflow] agent_sha256: a server cannot be given the agent")
+        return str(digest)
+
+    def waiting_event_after(self) -> float:
+        """Seconds after which an event says what a task waits for."""
+        return float(cfg.CONF[GUEST_GROUP].waiting_event_after)
+
+    def delete_wait(self) -> float:
+        """Seconds that work which only cleans up may wait for an agent."""
+        return float(cfg.CONF[GUEST_GROUP].delete_wait)
 
     def is_not_found(self, ex: BaseException) -> bool:
         return isinstance(ex, errors.NotFound)

@@ -83,6 +83,7 @@ class Task(TaskBody, total=False):
     attempt: int
     agent_id: str | None
     waiting_for: str | None
+    confirmed: bool | None
     detached: bool
     created_at: str
     ready_at: str | None

@@ -1,63 +1,51 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lifecycle: how a Heat resource adds a task for an action, waits for it, and lets go of it."""
+"""Lifecycle: how a Heat resource adds a task for an action, takes one back, and lets go of them."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import logging
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from heat.common import exception
 from heat.engine import resource
-from heat.objects import stack as stack_object
 
 from heat_workflow import errors
-from heat_workflow.client import Client
-from heat_workflow.client_plugin import CLIENT_NAME
-from heat_workflow.resources.runs import Run, Runs, find_runs, save_runs
-from heat_workflow.resources.steps import Pending, Waiting, Work
+from heat_workflow.resources import undoing
+from heat_workflow.resources.runs import APPLYING, Run, Runs, find_runs, save_runs
+from heat_workflow.resources.steps import Pending, Undo, Waiting, Work
+from heat_workflow.resources.waiting import TURNED_BACK, UNFINISHED, TaskWatcher
 from heat_workflow.shapes import Task, TaskBody
 
-LOG = logging.getLogger(__name__)
-
-POLL = 5.0  # seconds one check_ may hold: Heat looks for a cancel only between two checks
-DELETE_PICKUP = 60.0  # seconds a DELETE task waits for an agent; then it is skipped, or a dead server would block
-UNFINISHED = frozenset({"waiting", "ready", "leased", "stalled", "cancelling"})
 REUSABLE = frozenset({"waiting", "ready", "leased", "stalled", "succeeded"})
-TURNED_BACK = frozenset({"ROLLBACK", "DELETE"})
 
 
-class TaskLifecycle(resource.Resource):  # type: ignore[misc]
+class TaskLifecycle(TaskWatcher):
     """A resource whose actions each add one task. Subclasses say what to do (``_work``) and how failure reads.
 
     Heat may end the engine between any two steps. So the id of a task is in Heat's database before the request that
     adds it, every request may be repeated, and handlers begin by looking at what the last run came to.
     """
 
-    default_client_name = CLIENT_NAME
     always_replace_on_check_failed = False
     adds_tasks = True  # marks the types that edges between tasks end at
 
-    properties: Any
-    _finished: Task | None = None  # the finished task that check_ saw, so that attributes cost no request
+    _replacement: int | None = None  # row of the resource that replaced this one, while a rollback brings this one back
 
     def _work(self, action: str) -> Work | None:
         """The work of this action, None if it has none."""
-        raise NotImplementedError
-
-    def _failure(self, task: Task) -> str:
-        """What went wrong, for the status reason of resource and stack."""
         raise NotImplementedError
 
     def _must_replace(self, before: Any, work: Work, applied: Task) -> bool:
         """Whether new work, against the properties before and the task that was applied, asks for a new resource."""
         raise NotImplementedError
 
-    def _exposes_hidden(self) -> bool:
-        """Whether the author lets Heat see hidden outputs."""
+    def _stands_in_for(self, replaced: Mapping[str, Any]) -> bool:
+        """Whether this resource does its work where the resource with these properties, which it replaces, did."""
+        return False
+
+    def _leaves_living_server(self) -> bool:
+        """Whether the server of this resource, which is being deleted, lives on."""
         return False
 
     # -- create, suspend, resume -------------------------------------------------------------------------------
@@ -91,7 +79,12 @@ class TaskLifecycle(resource.Resource):  # type: ignore[misc]
 
     def _needs_update(self, *args: Any, **kwargs: Any) -> bool:
         changed: bool = super()._needs_update(*args, **kwargs)
-        return changed or self.status == self.FAILED
+        return changed or self.status == self.FAILED or self._replacement is not None
+
+    def restore_prev_rsrc(self, convergence: bool = False) -> None:
+        """A rollback brings this resource back. If its replacement took its task back, the task has to run again."""
+        took_back = undoing.find_replacement(self, self.replaced_by) is not None
+        self._replacement = self.replaced_by if took_back else None
 
     def handle_update(self, json_snippet: Any, tmpl_diff: Any, prop_diff: Any) -> Pending:
         before: Any = self.properties
@@ -107,11 +100,12 @@ class TaskLifecycle(resource.Resource):  # type: ignore[misc]
         if work is None:
             return None
         if runs and applied and seen:
-            if applied.digest == work.digest and seen["state"] in REUSABLE:
+            if applied.digest == work.digest and seen["state"] in REUSABLE and self._replacement is None:
                 return Waiting(runs, applied, awaited=work.awaited)
             if self._must_replace(before, work, seen):
                 raise resource.UpdateReplace(self.name)
-        return self._start(work.body["action"], work, after=self._end_live(runs))
+        undos = self._undos_of_rollback(runs)
+        return self._start(work.body["action"], work, after=self._end_live(runs), undos=undos)
 
     def _pending_action(self, before: Any, applied: Run | None, seen: Task | None) -> str:
         """CREATE until one has succeeded, UPDATE from then on."""
@@ -120,6 +114,16 @@ class TaskLifecycle(resource.Resource):  # type: ignore[misc]
             return str(self.UPDATE if never_asked else self.CREATE)
         created = applied.action != self.CREATE or (seen is not None and seen["state"] == "succeeded")
         return str(self.UPDATE if created else self.CREATE)
+
+    def _undos_of_rollback(self, runs: Runs | None) -> list[Undo]:
+        """What a rollback takes back before the old definition runs again: the replacement's task, or the own one."""
+        if not undoing.is_rolling_back(self):
+            return []
+        replacement = undoing.find_replacement(self, self._replacement)
+        theirs = replacement or runs
+        if theirs is None or theirs.applied is None:
+            return []
+        return [Undo(theirs.workflow_id, theirs.applied.task_id)]
 
     # -- delete ------------------------------------------------------------------------------------------------
 
@@ -136,10 +140,28 @@ class TaskLifecycle(resource.Resource):  # type: ignore[misc]
             return Waiting(runs, latest)
         after = self._end_live(runs)
         if work is None:
-            return Waiting(runs, after=after)
-        pickup = min(work.body.get("pickup_timeout", DELETE_PICKUP), DELETE_PICKUP)
+            return Waiting(runs, after=after, undos=self._undos_of_delete(runs))
+        most = self.client_plugin().delete_wait()
+        pickup = min(work.body.get("pickup_timeout", most), most)
         body: TaskBody = {**work.body, "pickup_timeout": pickup}
         return self._start(self.DELETE, dataclasses.replace(work, body=body), after=after)
+
+    def _undos_of_delete(self, runs: Runs) -> list[Undo]:
+        """The run in effect, if its server lives on or the stack is rolled back, and no replacement has seen to it."""
+        run, task = self._in_effect(runs)
+        if run is None or not task.get("undo") or undoing.find_replacement(self, self.replaced_by) is not None:
+            return []
+        if not undoing.is_rolling_back(self) and not self._leaves_living_server():
+            return []
+        return [Undo(runs.workflow_id, run.task_id)]
+
+    def _in_effect(self, runs: Runs | None) -> tuple[Run | None, Task]:
+        """The newest run that was to be applied and succeeded, or may yet succeed, with its task."""
+        for run in reversed(runs.runs if runs else ()):
+            seen = self._seen(runs, run) if run.action in APPLYING else None
+            if seen and (seen["state"] == "succeeded" or seen["state"] in UNFINISHED):
+                return run, seen
+        return None, {}
 
     def check_delete_complete(self, pending: Pending) -> bool:
         if not self._check(pending):
@@ -157,8 +179,11 @@ class TaskLifecycle(resource.Resource):  # type: ignore[misc]
     def handle_create_cancel(self, pending: Pending) -> None:
         """Heat stopped waiting (delete, or its time is up): the guest is to stop too."""
         waiting = pending.waiting
+        for undo in waiting.undos[:1] if waiting else ():
+            if undo.undo_id:
+                self._cancel(undo.workflow_id, undo.undo_id)
         if waiting and waiting.run and waiting.body is None:
-            self._cancel(waiting.runs.workflow_id, waiting.run)
+            self._cancel(waiting.runs.workflow_id, waiting.run.task_id)
 
     handle_update_cancel = handle_create_cancel
     handle_delete_cancel = handle_create_cancel
@@ -169,121 +194,50 @@ class TaskLifecycle(resource.Resource):  # type: ignore[misc]
         """Another traversal wants the resource: if the stack turned back, what runs for the old one is to end."""
         runs = find_runs(self)
         if runs and runs.latest and self.stack.action in TURNED_BACK:
-            self._cancel(runs.workflow_id, runs.latest)
+            self._cancel(runs.workflow_id, runs.latest.task_id)
 
-    # -- the steps ---------------------------------------------------------------------------------------------
+    # -- runs --------------------------------------------------------------------------------------------------
 
-    def _api(self) -> Client:
-        client: Client = self.client_plugin().client_for(self.stack)
-        return client
-
-    def _begin(self, decide: Callable[[], Waiting | None]) -> Pending:
-        """Do what a handler does; what needs the API is left to check_ while the API is out of reach."""
-        pending = Pending(decide)
-        try:
-            self._advance(pending)
-        except errors.HeatWorkflowError as failure:
-            self._later(failure)
-        return pending
-
-    def _advance(self, pending: Pending) -> bool:
-        """Decide and send what has not been yet; False while an earlier task has not ended."""
-        if pending.decide is not None:
-            pending.waiting, pending.decide = pending.decide(), None
-        return pending.waiting is None or self._proceed(pending.waiting)
-
-    def _start(self, action: str, work: Work | None = None, *, after: str | None = None) -> Waiting | None:
-        """Record a new run; None if this action has no work."""
+    def _start(
+        self,
+        action: str,
+        work: Work | None = None,
+        *,
+        after: str | None = None,
+        undos: list[Undo] | None = None,
+    ) -> Waiting | None:
+        """Record a new run; None if this action has nothing to do."""
         work = work or self._work(action)
+        old = find_runs(self)
+        before = [*(undos or []), *self._undos_of_replaced(action)]
         if work is None:
-            return None
-        old = find_runs(self) or Runs(work.workflow_id)
+            return Waiting(old or Runs(""), undos=before) if before else None
+        old = old or Runs(work.workflow_id)
         run = Run(str(uuid.uuid4()), action, work.digest)
-        runs = old.with_run(run)
+        runs = old.with_run(run, self._in_effect(old)[0] if len(old.runs) > 1 else None)
         for dropped in old.dropped_by(runs):
             self._detach(old.workflow_id, dropped)
         save_runs(self, runs)
-        return Waiting(runs, run, work.body, after, work.awaited)
+        return Waiting(runs, run, work.body, after, work.awaited, before)
 
-    def _proceed(self, waiting: Waiting) -> bool:
-        """Do what has to come before the waiting; False while an earlier task has not ended."""
-        api, workflow_id = self._api(), waiting.runs.workflow_id
-        if waiting.after:
-            with contextlib.suppress(errors.NotFound):
-                if api.get_task(workflow_id, waiting.after, wait=POLL)["state"] in UNFINISHED:
-                    return False
-            waiting.after = None
-        if waiting.run and waiting.body is not None:
-            api.put_task(workflow_id, waiting.run.task_id, waiting.body)
-            waiting.body = None
-        return True
-
-    def _check(self, pending: Pending) -> bool:
-        """Whether the run has succeeded; the error that says why not, if it has not."""
-        try:
-            if not self._advance(pending):
-                return False
-            waiting = pending.waiting
-            if waiting is None or waiting.run is None or not waiting.awaited:
-                return True
-            task = self._get(waiting.runs.workflow_id, waiting.run, wait=POLL)
-        except errors.HeatWorkflowError as failure:
-            return self._later(failure)
-        if waiting.run.action == self.DELETE and _is_lost(task):
-            skipped = f"task {task['name']} of action DELETE was skipped: {task['status_reason']}"
-            self._add_event(self.action, self.status, skipped)
-        elif task["state"] in UNFINISHED:
-            self._obey_stack(waiting.runs.workflow_id, waiting.run)
-            return False
-        elif task["state"] != "succeeded":
-            raise exception.Error(self._failure(task))
-        self._finished = task
-        return True
-
-    def _obey_stack(self, workflow_id: str, run: Run) -> None:
-        """End the run if the stack has turned back since: Heat itself lets what is in progress finish."""
-        row = stack_object.Stack.get_by_id(self.context, self.stack.id)
-        if row and row.current_traversal != self.stack.current_traversal and row.action in TURNED_BACK:
-            self._cancel(workflow_id, run)
+    def _undos_of_replaced(self, action: str) -> list[Undo]:
+        """What is taken back before the first run: the task of the resource that this one replaces in its place."""
+        found = undoing.find_replaced(self) if action == self.CREATE else None
+        if found is None or not self._stands_in_for(found[1]) or self.DELETE in _upper(found[1].get("actions") or ()):
+            return []
+        run, task = self._in_effect(found[0])
+        if run is None or not task.get("undo"):
+            return []
+        self.data_set(undoing.TOOK_BACK, run.task_id)
+        return [Undo(found[0].workflow_id, run.task_id)]
 
     def _end_live(self, runs: Runs | None) -> str | None:
         """Cancel the latest run if it has not ended; its task's id then, so that what follows waits for its end."""
         seen = self._seen(runs, runs.latest if runs else None)
         if runs is None or runs.latest is None or seen is None or seen["state"] not in UNFINISHED:
             return None
-        self._cancel(runs.workflow_id, runs.latest)
+        self._cancel(runs.workflow_id, runs.latest.task_id)
         return runs.latest.task_id
-
-    def _seen(self, runs: Runs | None, run: Run | None) -> Task | None:
-        """The run's task as it stands, None if there is none or it was never added."""
-        if runs is None or run is None:
-            return None
-        with contextlib.suppress(errors.NotFound):
-            return self._get(runs.workflow_id, run)
-        return None
-
-    def _get(self, workflow_id: str, run: Run, wait: float = 0) -> Task:
-        return self._api().get_task(workflow_id, run.task_id, wait=wait, reveal=self._exposes_hidden())
-
-    def _cancel(self, workflow_id: str, run: Run) -> None:
-        with contextlib.suppress(errors.NotFound, errors.Conflict):
-            self._api().cancel_task(workflow_id, run.task_id)
-
-    def _detach(self, workflow_id: str, run: Run) -> None:
-        with contextlib.suppress(errors.NotFound):
-            self._api().delete_task(workflow_id, run.task_id)
-
-    def _later(self, failure: errors.HeatWorkflowError) -> bool:
-        """False ("not yet") if the API is only out of reach; any other failure is raised."""
-        if not self.client_plugin().is_not_yet(failure):
-            raise failure
-        LOG.info("resource %s of stack %s waits for the tasks API: %s", self.name, self.stack.id, failure)
-        return False
-
-
-def _is_lost(task: Task) -> bool:
-    """Whether nobody is there to run the task: no agent took it, or the one that did is silent."""
-    return task["state"] == "stalled" or (task["state"] == "timed_out" and not task["attempt"])
 
 
 def _upper(words: Any) -> list[str]:

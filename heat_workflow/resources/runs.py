@@ -40,12 +40,13 @@ class Runs:
         """The latest run that put the definition into effect, as opposed to SUSPEND, RESUME and DELETE."""
         return next((run for run in reversed(self.runs) if run.action in APPLYING), None)
 
-    def with_run(self, run: Run) -> Runs:
+    def with_run(self, run: Run, in_effect: Run | None = None) -> Runs:
         """These runs and a new one, without those that nobody needs any more.
 
-        Kept are the latest (its attributes count if the new one never runs) and the one in effect.
+        Kept are the latest (its attributes count if the new one never runs), the last that was to be applied, and the
+        one in effect if that is an earlier one: it is what there is to undo if no later run succeeds.
         """
-        kept = tuple(old for old in self.runs if old in (self.latest, self.applied))
+        kept = tuple(old for old in self.runs if old in (self.latest, self.applied, in_effect))
         return dataclasses.replace(self, runs=(*kept, run))
 
     def dropped_by(self, newer: Runs) -> tuple[Run, ...]:
@@ -55,10 +56,14 @@ class Runs:
 
 def find_runs(resource: Any) -> Runs | None:
     """What the resource's data says, None if it has never added a task. Its physical id must be set."""
-    text = resource.data().get(DATA_KEY)
+    return parse_runs(resource.data().get(DATA_KEY), resource.resource_id)
+
+
+def parse_runs(text: str | None, owner: str) -> Runs | None:
+    """The record in this text, None unless it is the owner's."""
     stored = json.loads(text) if text else {}
     # Heat on SQLite gives the row number of a deleted resource, and with it the data left behind, to a new one.
-    if stored.get("owner") != resource.resource_id:
+    if stored.get("owner") != owner:
         return None
     return Runs(stored["workflow_id"], tuple(Run(**run) for run in stored["runs"]))
 

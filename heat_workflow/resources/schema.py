@@ -84,7 +84,10 @@ task_properties = {
     ),
     NAME: _Schema(
         _Schema.STRING,
-        _("Accepted so that a SoftwareDeployment can be mapped to this type. The task has the resource's name."),
+        _(
+            "Sort key: of the tasks of one stack on one server that have a name, and that nothing else orders, the "
+            "first by name runs first."
+        ),
         update_allowed=True,
     ),
     SIGNAL_TRANSPORT: _Schema(
@@ -95,6 +98,7 @@ task_properties = {
         ),
         default=_Stock.CFN_SIGNAL,
         constraints=[_either_case(_Stock.SIGNAL_TRANSPORTS)],
+        update_allowed=True,
     ),
     WORKFLOW: _Schema(
         _Schema.STRING,

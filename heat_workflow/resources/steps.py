@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable
 
 from heat_workflow.resources.runs import Run, Runs
@@ -24,6 +25,15 @@ class Work:
 
 
 @dataclasses.dataclass
+class Undo:
+    """A task that is to be taken back if it succeeded; ``undo_id`` is the task that does so, once the API has it."""
+
+    workflow_id: str
+    task_id: str
+    undo_id: str | None = None
+
+
+@dataclasses.dataclass
 class Waiting:
     """The run that a check_ waits for, and what is to be sent before it can."""
 
@@ -32,6 +42,7 @@ class Waiting:
     body: TaskBody | None = None  # still to be added; None once the API has it
     after: str | None = None  # a task that has to end first
     awaited: bool = True
+    undos: list[Undo] = dataclasses.field(default_factory=list)  # what is taken back first, one after another
 
 
 @dataclasses.dataclass
@@ -40,3 +51,5 @@ class Pending:
 
     decide: Callable[[], Waiting | None] | None
     waiting: Waiting | None = None
+    began: float = dataclasses.field(default_factory=time.monotonic)
+    told: bool = False  # whether a stack event has said what the wait is for

@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from heat.common import exception
-from heat.engine import attributes, support, sync_point
+from heat.engine import attributes, function, support, sync_point
 
-from heat_workflow.resources import definitions, origin, schema
+from heat_workflow.resources import definitions, ordering, origin, schema, undoing
 from heat_workflow.resources.asked import PASSED_ON, Asked
-from heat_workflow.resources.lifecycle import UNFINISHED, TaskLifecycle
+from heat_workflow.resources.lifecycle import TaskLifecycle
+from heat_workflow.resources.nova_server import ServerResource
 from heat_workflow.resources.runs import find_runs
 from heat_workflow.resources.steps import Work
+from heat_workflow.resources.waiting import UNFINISHED
 from heat_workflow.shapes import Definition, Json, Task
 
 
@@ -31,6 +33,13 @@ class TaskResource(Asked, TaskLifecycle):
     passed_on = (schema.SERVER, *PASSED_ON)
 
     _settled = True  # whether the attribute just read is the last word on it
+
+    def add_dependencies(self, deps: Any) -> None:
+        """As Heat's; besides, of two tasks of a server that nothing orders the first by name comes first."""
+        super().add_dependencies(deps)
+        before = ordering.find_predecessor(self)
+        if before is not None:
+            deps += (self, before)
 
     # -- what an action does -----------------------------------------------------------------------------------
 
@@ -63,6 +72,12 @@ class TaskResource(Asked, TaskLifecycle):
             for name in definitions.replacing_inputs(new)
             if name in known
         )
+
+    def _stands_in_for(self, replaced: Mapping[str, Any]) -> bool:
+        return bool(replaced.get(schema.SERVER) == self.properties[schema.SERVER])
+
+    def _leaves_living_server(self) -> bool:
+        return undoing.server_stays(self, self.properties[schema.SERVER])
 
     def _failure(self, task: Task) -> str:
         server = origin.server_label(self, task.get("server") or self.properties[schema.SERVER])
@@ -136,10 +151,17 @@ class TaskResource(Asked, TaskLifecycle):
         """Refuse, before anything is created, what could never run."""
         result = super().validate()
         self._refuse_contradictions((schema.SERVER, schema.CAPABILITIES))
+        for reference in function.dependencies(self.properties.data.get(schema.SERVER)):
+            self._validate_server(self.stack.get(reference.name))
         known = self._known_definition()
         if known is not None:
             self._validate_definition(known)
         return result
+
+    def _validate_server(self, server: Any) -> None:
+        """A server of ours has an agent only if it boots with one."""
+        if isinstance(server, ServerResource) and not server.user_data_software_config():
+            self._refuse(f"server {server.name} has no agent: give it user_data_format SOFTWARE_CONFIG")
 
     def _validate_definition(self, known: Definition) -> None:
         error = definitions.group_error(known["group"])
