@@ -57,6 +57,7 @@ _RULES: Mapping[str, tuple[str, str, Sequence[str]]] = {
         (
             *(f"POST {_WORKFLOW}/{verb}" for verb in ("pause", "resume", "cancel", "rerun", "undo")),
             *(f"POST {_TASK}/{verb}" for verb in ("cancel", "rerun", "undo")),
+            f"POST {_WORKFLOW}/tasks/actions",
         ),
     ),
     "secrets:read": (MEMBER, "Read the values of hidden outputs (reveal=true)", (f"GET {_TASK}",)),
