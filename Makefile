@@ -44,4 +44,4 @@ system:
 	tools/with-packages test
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache doc/build doc/source/*/generated api-ref/source/generated
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache doc/build doc/source/*/generated doc/source/user/types api-ref/source/generated

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 
@@ -23,3 +24,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], widths: Sequence[i
 
 def code(language: str, text: str) -> str:
     return f".. code-block:: {language}\n\n{textwrap.indent(text.rstrip(), '   ')}\n"
+
+
+def plain(text: str) -> str:
+    """Text that was not written as rst, so that it is shown as it stands."""
+    return re.sub(r"([\\*`|]|_(?=\W|$))", r"\\\1", text)

@@ -7,9 +7,10 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
 
-from doc.ext import promises, writing  # noqa: E402
+from doc.ext import promises, resource_pages, writing  # noqa: E402
 
 writing.write(HERE / "contributor" / "generated", promises.pages())
+writing.write(HERE / "user" / "types", resource_pages.pages())
 
 extensions = ["oslo_config.sphinxext"]
 project = "heat-workflow"
