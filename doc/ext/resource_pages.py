@@ -10,14 +10,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from oslo_service import backend
-
 from doc.ext import rst
-
-backend.init_backend(backend.BackendType.THREADING)  # before anything of Heat's asks for one
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Heat's libraries warn of each other
+    from oslo_service import backend
+
+    backend.init_backend(backend.BackendType.THREADING)  # before anything of Heat's asks for one
     from heat_workflow.resources import resource_mapping
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
