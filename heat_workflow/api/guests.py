@@ -7,7 +7,9 @@ import contextlib
 from typing import Any
 
 from heat_workflow import errors, model
-from heat_workflow.api import answers, schemas, views
+from heat_workflow.api import guest_answers as answers
+from heat_workflow.api import guest_schemas as schemas
+from heat_workflow.api import views
 from heat_workflow.api.routing import Answer, Call, Route
 from heat_workflow.taskqueue import building, claiming, logs, reporting, sessions
 from heat_workflow.taskqueue.claiming import Claimed

@@ -21,7 +21,7 @@ from starlette.routing import Route as StarletteRoute
 from starlette.types import Receive, Scope, Send
 
 from heat_workflow import errors
-from heat_workflow.api import strict_json
+from heat_workflow.api import reading
 from heat_workflow.api.identity import Operator, OperatorIdentity, Sources, bearer
 from heat_workflow.api.limits import Limits
 from heat_workflow.api.policies import Policy
@@ -33,10 +33,7 @@ from heat_workflow.taskqueue import TaskQueue, credentials, ending, sessions
 from heat_workflow.taskqueue.polling import Polls
 
 LOG = logging.getLogger(__name__)
-BODY_MOST = 1024 * 1024
-BODY_SECONDS = 30.0  # a body that takes longer holds a connection and nothing else
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _AUDITED = ("task-not-found", "fenced", "undeclared-output", "invalid")  # an agent reaches beyond what is its own
 _REQUEST_ID = re.compile(r"req-[0-9a-f-]{36}")
 
@@ -212,13 +209,13 @@ async def _read(route: Route, services: Services, request: Request, proof: Mappi
             raise errors.NotFound(f"{name} {value[:64]!r} is not known")
     query = body = None
     if route.query is None:
-        _refuse_query(request)
+        reading.refuse_query(request)
     else:
-        query = _validated(route.query, _query_of(request), "query")
+        query = reading.validated(route.query, reading.query_of(request), "query")
     if route.body is None:
-        await _refuse_body(request)
+        await reading.refuse_body(request)
     else:
-        body = _validated(route.body, await _json_body(request), "body")
+        body = reading.validated(route.body, await reading.json_body(request), "body")
     return Call(
         request=request,
         queue=services.queue,
@@ -247,71 +244,6 @@ async def _authenticated(route: Route, services: Services, request: Request) -> 
     operator = await services.identity.operator(said, request.method, request.scope["path"])
     services.policy.check(route.caller, operator.project_id, operator.credentials())
     return {"operator": operator}
-
-
-def _query_of(request: Request) -> dict[str, str]:
-    pairs = request.query_params.multi_items()
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        raise errors.Malformed("a query parameter stands twice")
-    if any(_UNSTORABLE.search(text) for pair in pairs for text in pair):
-        raise errors.Malformed("a query parameter holds NUL or half of a surrogate pair")
-    return values
-
-
-def _refuse_query(request: Request) -> None:
-    if request.scope["query_string"]:
-        raise errors.Malformed(f"this request takes no query parameters, not {', '.join(request.query_params)[:200]}")
-
-
-async def _json_body(request: Request) -> Any:
-    media = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if media != "application/json" or request.headers.get("content-encoding"):
-        raise errors.UnsupportedMedia("the body must be application/json without content-encoding")
-    return strict_json.loads(await read_body(request))
-
-
-async def read_body(request: Request, seconds: float = BODY_SECONDS) -> bytes:
-    """The body, counted while it arrives. TooLarge past the limit, Malformed if it takes longer than ``seconds``."""
-    length = request.headers.get("content-length", "0")
-    if length.isdigit() and int(length) > BODY_MOST:
-        raise too_large()
-    try:
-        async with asyncio.timeout(seconds):
-            return await _counted(request)
-    except TimeoutError:
-        raise errors.Malformed(f"the body did not arrive within {seconds:g} s", code="body-timeout") from None
-
-
-async def _counted(request: Request) -> bytes:
-    parts = bytearray()
-    async for part in request.stream():
-        parts += part
-        if len(parts) > BODY_MOST:
-            raise too_large()
-    return bytes(parts)
-
-
-def too_large() -> errors.TooLarge:
-    return errors.TooLarge(f"the body is larger than {BODY_MOST} bytes")
-
-
-async def _refuse_body(request: Request) -> None:
-    if await read_body(request):
-        raise errors.Malformed("this request takes no body")
-
-
-def _validated(schema: type[pydantic.BaseModel], value: Any, where: str) -> pydantic.BaseModel:
-    try:
-        return schema.model_validate(value)
-    except pydantic.ValidationError as exc:
-        problems = [_problem(error) for error in exc.errors(include_url=False, include_input=False)[:5]]
-        raise errors.Invalid(f"{where}: {'; '.join(problems)}") from None
-
-
-def _problem(error: Any) -> str:
-    place = ".".join(str(part)[:64] for part in error["loc"])
-    return f"{place}: {error['msg']}" if place else str(error["msg"])
 
 
 def _response(answer: Answer, request_id: str) -> Response:

@@ -14,7 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from heat_workflow.model import LEASE
 from tests.harness.callers import DEFINITION, new_id
 from tests.harness.history import History
-from tests.harness.invariants import check, unfinished
+from tests.harness.invariants import check
+from tests.harness.kept import unfinished
 from tests.harness.nemesis import let_pass, settled
 from tests.harness.recorded import RecordedAgent, RecordedOperator
 from tests.harness.replicas import Replica

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.harness.history import History, Told
-from tests.harness.invariants import Kept, violated
+from tests.harness.invariants import violated
+from tests.harness.kept import Kept
 from tests.harness.nursery import Nursery
 from tests.harness.recorded import RecordedAgent, RecordedOperator
 from tests.harness.replicas import replicas

@@ -25,7 +25,8 @@ from heat_workflow.store.transaction import SqlTx
 from heat_workflow.taskqueue import adding, cancelling, claiming, expiring, repeating, reporting, sessions, workflows
 from tests.faults import counts
 from tests.harness import facts
-from tests.harness.invariants import Kept, agree
+from tests.harness.invariants import agree
+from tests.harness.kept import Kept
 
 T = TypeVar("T")
 UNGROUPED = {**facts.DEFINITION, "group": "Heat::Ungrouped"}

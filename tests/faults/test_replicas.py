@@ -10,7 +10,8 @@ import pytest
 
 from tests.faults import counts
 from tests.harness.history import History
-from tests.harness.invariants import check, unfinished
+from tests.harness.invariants import check
+from tests.harness.kept import unfinished
 from tests.harness.load import Load
 from tests.harness.nemesis import Killer
 from tests.harness.nursery import Nursery

@@ -18,7 +18,8 @@ from tests.faults import counts
 from tests.harness.callers import new_id
 from tests.harness.databases import DatabaseServer
 from tests.harness.history import History
-from tests.harness.invariants import check, unfinished
+from tests.harness.invariants import check
+from tests.harness.kept import unfinished
 from tests.harness.load import Load
 from tests.harness.nemesis import kill_and_restart, open_transactions
 from tests.harness.nursery import Nursery

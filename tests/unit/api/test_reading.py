@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Routing: bodies are counted while they arrive, and waited for only so long."""
+"""Reading: bodies are counted while they arrive, and waited for only so long."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from starlette.requests import ClientDisconnect, Request
 
 from heat_workflow import errors
-from heat_workflow.api.routing import BODY_MOST, read_body
+from heat_workflow.api.reading import BODY_MOST, read_body
 
 
 def request(*pieces: bytes, length: str | None = None, end: str = "whole") -> Request:
