@@ -53,7 +53,25 @@ SECRETS = [
         "key_file", help="Key ring that hidden values are encrypted with; made by heat-workflow-manage key add."
     ),
 ]
-GROUPS: dict[str, Sequence[cfg.Opt]] = {"api": API, "database": DATABASE, "secrets": SECRETS}
+QUOTA = [
+    cfg.IntOpt(
+        "workflows",
+        default=100_000,
+        min=-1,
+        help="Workflows that one project may keep, finished ones until they are purged too. -1: any number. A request "
+        "that would never fit is refused with 413, one that does not fit now with 429. Each API process looks the sum "
+        "up every 30 s, so several may let a project go somewhat beyond.",
+    ),
+    cfg.IntOpt("tasks", default=2_000_000, min=-1, help="Tasks that one project may keep. -1: any number."),
+    cfg.IntOpt(
+        "bytes",
+        default=20 * 1024**3,
+        min=-1,
+        help="Bytes that one project may keep: definitions, inputs, outputs and logs. Outcomes are counted and never "
+        "refused. -1: any number.",
+    ),
+]
+GROUPS: dict[str, Sequence[cfg.Opt]] = {"api": API, "database": DATABASE, "secrets": SECRETS, "quota": QUOTA}
 
 
 def register(conf: cfg.ConfigOpts) -> None:

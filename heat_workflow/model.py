@@ -129,6 +129,18 @@ class Workflow:
 
 
 @dataclasses.dataclass(frozen=True)
+class Usage:
+    """How much a project keeps, or a transaction adds. Bytes are of definitions, specs, outputs and logs."""
+
+    workflows: int = 0
+    tasks: int = 0
+    bytes: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(self.workflows + other.workflows, self.tasks + other.tasks, self.bytes + other.bytes)
+
+
+@dataclasses.dataclass(frozen=True)
 class NewTask:
     """What a caller asks for: contract's task fields, checked for shape but not yet against the workflow."""
 

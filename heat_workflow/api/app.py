@@ -25,11 +25,13 @@ from heat_workflow.api.identity import Keystone, NoAuth, OperatorIdentity, Sourc
 from heat_workflow.api.limits import Limits
 from heat_workflow.api.policies import Policy
 from heat_workflow.api.routing import Answer, Call, Route, Services, starlette_routes
+from heat_workflow.model import Usage
 from heat_workflow.releases import Releases
 from heat_workflow.store import Store, Tx
 from heat_workflow.store.opening import open_store
 from heat_workflow.taskqueue import TaskQueue, expiring
 from heat_workflow.taskqueue.polling import Polls
+from heat_workflow.taskqueue.quotas import Quotas
 from heat_workflow.wakeup import Wakeups
 
 LOG = logging.getLogger(__name__)
@@ -81,13 +83,14 @@ def build(
     serve: list[str],
     sources: Sources,
     releases: Releases,
+    quota: Usage,
 ) -> Starlette:
     """The application on these parts; its lifespan starts and ends the store's work."""
     wakeups = Wakeups()
     queue = TaskQueue(store, wakeups)
     polls = Polls(queue, wakeups, str(uuid.uuid4()) if store.shared else None)
     numbers = metrics.Metrics(store.finished, polls.count)
-    services = Services(queue, polls, identity, policy, Limits(), sources, releases)
+    services = Services(queue, polls, identity, policy, Limits(), sources, releases, Quotas(queue, quota))
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -141,7 +144,9 @@ def compose(conf: cfg.ConfigOpts) -> Starlette:
     identity: OperatorIdentity = NoAuth() if conf.api.auth_strategy == "noauth" else Keystone(conf)
     sources = Sources(conf.api.trusted_proxies)
     store = open_store(conf.database.connection, conf.secrets.key_file)
-    return build(store, identity, Policy(conf), conf.api.serve, sources, Releases(conf.api.agents_dir))
+    quota = Usage(conf.quota.workflows, conf.quota.tasks, conf.quota.bytes)
+    releases = Releases(conf.api.agents_dir)
+    return build(store, identity, Policy(conf), conf.api.serve, sources, releases, quota)
 
 
 def _loopback(host: str) -> bool:

@@ -31,6 +31,7 @@ from heat_workflow.model import Agent
 from heat_workflow.releases import Releases
 from heat_workflow.taskqueue import TaskQueue, credentials, ending, sessions
 from heat_workflow.taskqueue.polling import Polls
+from heat_workflow.taskqueue.quotas import Quotas
 
 LOG = logging.getLogger(__name__)
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -48,6 +49,7 @@ class Call:
     policy: Policy
     limits: Limits
     releases: Releases
+    quotas: Quotas
     source: str
     path: Mapping[str, str]
     body: Any
@@ -130,6 +132,7 @@ class Services:
     limits: Limits
     sources: Sources
     releases: Releases
+    quotas: Quotas
 
 
 def starlette_routes(table: Iterable[Route], services: Services) -> list[StarletteRoute]:
@@ -223,6 +226,7 @@ async def _read(route: Route, services: Services, request: Request, proof: Mappi
         policy=services.policy,
         limits=services.limits,
         releases=services.releases,
+        quotas=services.quotas,
         source=services.sources.of(request),
         path=request.path_params,
         body=body,

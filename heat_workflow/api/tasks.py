@@ -80,7 +80,7 @@ async def _add(
     call: Call, requests: list[model.NewTask], workflow_name: str | None, amend: bool = False
 ) -> tuple[list[dict[str, Any]], bool]:
     place = (call.project_id, call.path["workflow_id"])
-    tasks, new = await call.queue.write(adding.add_tasks, *place, requests, workflow_name, amend)
+    tasks, new = await call.quotas.write(call.project_id, adding.add_tasks, *place, requests, workflow_name, amend)
     details = await call.queue.read(looking.details_of, tasks, definitions=len(tasks) == 1)
     return [views.task(shown) for shown in details], new
 
@@ -179,7 +179,7 @@ ROUTES = [
         shows=answers.Added,
         body=TaskOrTasks,
         answers=(200, 201),
-        refusals=(404, 409),
+        refusals=(404, 409, 429),
     ),
     Route(
         "POST",
@@ -201,7 +201,7 @@ ROUTES = [
         shows=answers.Added,
         body=schemas.TaskPut,
         answers=(200, 201),
-        refusals=(404, 409),
+        refusals=(404, 409, 429),
     ),
     Route(
         "GET",

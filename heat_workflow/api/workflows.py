@@ -49,7 +49,8 @@ async def put_workflow(call: Call) -> Answer:
 
 
 async def _create(call: Call, workflow_id: str | None, body: schemas.WorkflowIn) -> Answer:
-    workflow, new = await call.queue.write(
+    workflow, new = await call.quotas.write(
+        call.project_id,
         adding.create_workflow,
         call.project_id,
         workflow_id,
@@ -147,7 +148,7 @@ ROUTES = [
         shows=answers.Workflow,
         body=schemas.WorkflowIn,
         answers=(200, 201),
-        refusals=(409,),
+        refusals=(409, 429),
     ),
     Route(
         "PUT",
@@ -158,7 +159,7 @@ ROUTES = [
         shows=answers.Workflow,
         body=schemas.WorkflowIn,
         answers=(200, 201),
-        refusals=(404, 409),
+        refusals=(404, 409, 429),
     ),
     Route(
         "GET",

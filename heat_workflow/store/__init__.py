@@ -42,6 +42,16 @@ class Tx(Protocol):
     def list_workflows(
         self, project_id: str, filters: Mapping[str, str], marker: str | None, limit: int
     ) -> list[model.Workflow]: ...
+    def usage(self, project_id: str) -> model.Usage:
+        """What the project keeps, summed over its workflows."""
+
+    @property
+    def growth(self) -> model.Usage:
+        """What this transaction has added so far."""
+
+    def grow(self, workflow_id: str, size: int) -> None:
+        """Count so many bytes more for the workflow; ``insert_tasks`` counts its own."""
+
     def count_tasks(self, workflow_id: str) -> dict[str, int]:
         """Number of tasks by state."""
 

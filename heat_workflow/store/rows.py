@@ -64,6 +64,8 @@ def workflow_row(workflow: model.Workflow) -> dict[str, Any]:
         "tags": dump(workflow.tags),
         "state": workflow.state.value,
         "sealed": int(workflow.sealed),
+        "task_count": 0,
+        "byte_count": 0,
     }
 
 
@@ -72,6 +74,7 @@ def workflow_of(row: Sequence[Any]) -> model.Workflow:
     fields["tags"] = _shared(fields["tags"])
     fields["state"] = model.WorkflowState(fields["state"])
     fields["sealed"] = bool(fields["sealed"])
+    del fields["task_count"], fields["byte_count"]
     return _made(model.Workflow, fields)
 
 

@@ -40,6 +40,8 @@ workflow = sa.Table(
     sa.Column("on_failure", _WORD, nullable=False),
     sa.Column("fingerprint", _HASH, nullable=False),
     sa.Column("event_seq", sa.BigInteger, nullable=False),
+    sa.Column("task_count", sa.BigInteger, nullable=False),
+    sa.Column("byte_count", sa.BigInteger, nullable=False),  # of what its tasks brought and left
     sa.Column("created_at", _TIME, nullable=False),
     sa.Column("finished_at", _TIME),
     sa.Index("workflow_by_project", "project_id", "created_at", "id"),

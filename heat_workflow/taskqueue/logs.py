@@ -41,6 +41,7 @@ def append(
         if size > KEPT_MOST:
             raise errors.TooLarge(f"the log of one attempt holds {KEPT_MOST} characters at most")
         tx.insert_log(task.id, attempt, n, stream, text)
+        tx.grow(task.workflow_id, len(text))
         following += 1
     tx.wake(f"task:{task.id}")
     return following

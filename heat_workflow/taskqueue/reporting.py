@@ -54,6 +54,7 @@ def report(tx: Tx, agent_id: str, task_id: str, said: Report) -> Task:
         )
     )
     failpoint("report.recorded")
+    tx.grow(task.workflow_id, _size(said))
     settled = settling.move(tx, task, after)
     failpoint("report.settled")
     return settled
@@ -71,6 +72,11 @@ def late(said: Report) -> dict[str, model.Json]:
         "outputs": names,
         "digest": said.digest,
     }
+
+
+def _size(said: Report) -> int:
+    """About how many bytes the report takes to keep."""
+    return len(said.deploy_stdout) + len(said.deploy_stderr) + sum(len(str(value)) for value in said.outputs.values())
 
 
 def _same(tx: Tx, recorded: model.Attempt, said: Report) -> bool:

@@ -34,7 +34,11 @@ LIST_ATTEMPTS = sa.select(t.attempt).where(t.attempt.c.task_id == p("task_id")).
 BUMP_EVENT_SEQ = (
     sa.update(t.workflow)
     .where(t.workflow.c.id == p("key"))
-    .values(event_seq=t.workflow.c.event_seq + p("count", type_=sa.BigInteger))
+    .values(
+        event_seq=t.workflow.c.event_seq + p("count", type_=sa.BigInteger),
+        task_count=t.workflow.c.task_count + p("tasks", type_=sa.BigInteger),
+        byte_count=t.workflow.c.byte_count + p("bytes", type_=sa.BigInteger),
+    )
 )
 GET_EVENT_SEQ = sa.select(t.workflow.c.event_seq).where(t.workflow.c.id == p("id"))
 INSERT_EVENT = sa.insert(t.event)

@@ -25,3 +25,6 @@ LIST_ENDED = (
     .order_by(t.workflow.c.finished_at)
     .limit(p("most", type_=sa.Integer))
 )
+USAGE = sa.select(sa.func.count(), sa.func.sum(t.workflow.c.task_count), sa.func.sum(t.workflow.c.byte_count)).where(
+    t.workflow.c.project_id == p("project_id")
+)

@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from heat_workflow import model
 from heat_workflow.store.claims import Dialect
 from heat_workflow.store.keyring import KeyRing
 from heat_workflow.store.prepared import Prepared
@@ -31,6 +32,8 @@ class Base:
         self._keys = keys
         self._now = now
         self._events: dict[str, list[tuple[str, str | None, str]]] = {}
+        self._grown: dict[str, tuple[int, int]] = {}  # by workflow, tasks and bytes
+        self._workflows_added = 0
         self.wakes: collections.Counter[str] = collections.Counter()
         self.finished: list[str] = []  # the states that tasks came to
 
@@ -61,6 +64,15 @@ class Base:
             start = start.where(c.project_id == project_id)
         at = start.scalar_subquery()
         return query.where(sa.or_(c.created_at > at, sa.and_(c.created_at == at, c.id > marker)))
+
+    @property
+    def growth(self) -> model.Usage:
+        tasks = sum(tasks for tasks, _ in self._grown.values())
+        return model.Usage(self._workflows_added, tasks, sum(size for _, size in self._grown.values()))
+
+    def grow(self, workflow_id: str, size: int, tasks: int = 0) -> None:
+        before = self._grown.get(workflow_id, (0, 0))
+        self._grown[workflow_id] = (before[0] + tasks, before[1] + size)
 
     def wake(self, key: str) -> None:
         self.wakes[key] += 1

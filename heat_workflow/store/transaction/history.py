@@ -62,10 +62,13 @@ class History(Base):
             self.wake(f"task:{task_id}")
 
     def flush_events(self) -> None:
-        """Number and write the events: last in the transaction, as numbering locks the workflow."""
-        for workflow_id in sorted(self._events):
-            events = self._events[workflow_id]
-            self._run(st.BUMP_EVENT_SEQ, key=workflow_id, count=len(events))
+        """Number and write the events, and count what came: last in the transaction, as it locks the workflow."""
+        for workflow_id in sorted({*self._events, *self._grown}):
+            events = self._events.get(workflow_id, [])
+            tasks, size = self._grown.get(workflow_id, (0, 0))
+            self._run(st.BUMP_EVENT_SEQ, key=workflow_id, count=len(events), tasks=tasks, bytes=size)
+            if not events:
+                continue
             last = int(self._one(st.GET_EVENT_SEQ, id=workflow_id)[0])
             first = last - len(events) + 1
             failpoint("events.numbered")
@@ -78,9 +81,11 @@ class History(Base):
                 ],
             )
         self._events.clear()
+        self._grown.clear()
 
     def forget_events(self, workflow_id: str) -> None:
         self._events.pop(workflow_id, None)
+        self._grown.pop(workflow_id, None)
 
     def list_events(self, workflow_id: str, after: int, limit: int) -> list[model.Event]:
         found = self._run(st.LIST_EVENTS, workflow_id=workflow_id, after=after, most=limit)

@@ -14,6 +14,8 @@ from heat_workflow.store import rows, tables
 from heat_workflow.store.statements import tasks as st
 from heat_workflow.store.transaction.base import Base, chunks
 
+_ROW = 1024  # bytes that a task, its attempt and its events take besides what the caller said
+
 
 class Tasks(Base):
     """Rows of tasks."""
@@ -61,7 +63,12 @@ class Tasks(Base):
         shared = {(task.project_id, task.definition_id) for task in tasks}
         for project_id, definition_id in sorted(shared):
             self._share_definition(project_id, definition_id, definitions[definition_id])
-        self._many(st.INSERT_TASK, [rows.task_row(task) for task in tasks])
+        new = [rows.task_row(task) for task in tasks]
+        self._many(st.INSERT_TASK, new)
+        for row in new:
+            self.grow(row["workflow_id"], _ROW + len(row["spec"]), tasks=1)
+        if tasks:
+            self.grow(tasks[0].workflow_id, sum(len(rows.dump(body)) for body in definitions.values()))
 
     def _share_definition(self, project_id: str, definition_id: str, body: model.Json) -> None:
         """Have the definition there until this transaction ends, and from then on for the task that uses it."""

@@ -25,7 +25,12 @@ class Workflows(Base):
         return None if row is None else rows.workflow_of(row)
 
     def insert_workflow(self, workflow: model.Workflow) -> bool:
-        return self._insert_missing(tables.workflow, rows.workflow_row(workflow))
+        inserted = self._insert_missing(tables.workflow, rows.workflow_row(workflow))
+        self._workflows_added += inserted
+        return inserted
+
+    def usage(self, project_id: str) -> model.Usage:
+        return model.Usage(*(int(count or 0) for count in self._one(st.USAGE, project_id=project_id)))
 
     def save_workflow(self, workflow: model.Workflow) -> None:
         row = rows.workflow_row(workflow)

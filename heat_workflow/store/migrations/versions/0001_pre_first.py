@@ -33,6 +33,8 @@ def upgrade() -> None:
         sa.Column("on_failure", WORD, nullable=False),
         sa.Column("fingerprint", HASH, nullable=False),
         sa.Column("event_seq", sa.BigInteger, nullable=False),
+        sa.Column("task_count", sa.BigInteger, nullable=False),
+        sa.Column("byte_count", sa.BigInteger, nullable=False),
         sa.Column("created_at", TIME, nullable=False),
         sa.Column("finished_at", TIME),
         if_not_exists=True,

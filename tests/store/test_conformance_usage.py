@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Conformance: what a project keeps is counted as it comes, and no more once it is gone."""
+
+from __future__ import annotations
+
+import asyncio
+
+from heat_workflow import errors
+from heat_workflow.model import Usage
+from heat_workflow.store import Store, Tx
+from tests.harness import facts
+from tests.harness.stores import insert, together
+
+
+async def usage(store: Store, project_id: str = facts.PROJECT) -> Usage:
+    return await store.read(lambda tx: tx.usage(project_id))
+
+
+async def test_workflows_tasks_and_bytes_are_counted_by_project(store: Store) -> None:
+    assert await usage(store) == Usage()
+    mine, other, theirs = facts.workflow(), facts.workflow(), facts.workflow(project_id="p2")
+    await insert(store, *(facts.task(mine, n) for n in range(3)), facts.task(theirs), workflows=[mine, other, theirs])
+    found = await usage(store)
+    assert (found.workflows, found.tasks, found.bytes > 3000) == (2, 3, True)
+    await store.write(lambda tx: tx.grow(other.id, 500))
+    assert await usage(store) == found + Usage(0, 0, 500)
+    assert (await usage(store, "p2")).tasks == 1
+    await store.write(lambda tx: tx.delete_workflow(mine.id))
+    assert await usage(store) == Usage(1, 0, 500)
+
+
+async def test_a_transaction_knows_what_it_adds(store: Store) -> None:
+    workflow = facts.workflow()
+    seen: list[Usage] = []
+
+    def add(tx: Tx) -> None:
+        seen.append(tx.growth)
+        tx.insert_workflow(workflow)
+        tx.insert_workflow(workflow)
+        tasks = [facts.task(workflow, 1), facts.task(workflow, 2)]
+        tx.insert_tasks(tasks, {tasks[0].definition_id: facts.DEFINITION})
+        tx.grow(workflow.id, 7)
+        seen.append(tx.growth)
+        raise errors.TooMany("no room")
+
+    assert [type(answer) for answer in await together(store.write(add))] == [errors.TooMany]
+    assert seen[0] == Usage()
+    assert (seen[1].workflows, seen[1].tasks) == (1, 2)
+    assert await usage(store) == Usage(), "what was rolled back does not count"
+
+
+async def test_many_writers_lose_no_count(store: Store) -> None:
+    workflow = facts.workflow()
+    await insert(store, workflows=[workflow])
+    await asyncio.gather(*(store.write(lambda tx: tx.grow(workflow.id, 10)) for _ in range(40)))
+    assert await usage(store) == Usage(1, 0, 400)
