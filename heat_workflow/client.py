@@ -231,9 +231,10 @@ class Client:
         """What happened to its identity."""
         return cast("list[dict[str, Json]]", self._call("GET", _path("agents", agent_id, "events"))["events"])
 
-    def rejoin_agent(self, agent_id: str) -> Registration:
+    def rejoin_agent(self, agent_id: str, join_ttl: float | None = None) -> Registration:
         """A new join token for a new disk; the old credential is revoked, ``suspect`` is cleared."""
-        return cast(Registration, self._call("POST", _path("agents", agent_id, "rejoin")))
+        body = None if join_ttl is None else {"join_ttl": join_ttl}
+        return cast(Registration, self._call("POST", _path("agents", agent_id, "rejoin"), body))
 
     def quarantine_agent(self, agent_id: str) -> Agent:
         """Hand it nothing and leave the guest's evidence in place."""

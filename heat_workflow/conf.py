@@ -32,6 +32,14 @@ API = [
         help="Addresses or networks of proxies in front of the API. Their X-Forwarded-For says where a request comes "
         "from, for the limits that count by source address; anybody else's is ignored.",
     ),
+    cfg.FloatOpt(
+        "max_wait",
+        default=50.0,
+        min=1.0,
+        max=50.0,
+        help="Seconds for which an answer is held back at most: an agent's poll, an operator's ?wait. Keep it "
+        "below the idle timeout of the proxies in front.",
+    ),
     cfg.IntOpt("keep_days", default=30, min=1, help="Days that finished workflows and revoked agents are kept."),
     cfg.StrOpt(
         "agents_dir",

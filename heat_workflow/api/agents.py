@@ -33,11 +33,12 @@ async def list_agents(call: Call) -> Answer:
     given = {name: value for name, value in filters.items() if value is not None}
     project_id = None if query.all_projects else call.project_id
 
-    def read(tx: Tx) -> list[model.Agent]:
-        return tx.list_agents(project_id, given, query.marker, query.limit)
+    def read(tx: Tx) -> list[dict[str, Any]]:
+        found = tx.list_agents(project_id, given, query.marker, query.limit)
+        running = tx.running_tasks([agent.id for agent in found])
+        return [views.agent(agent, running.get(agent.id, [])) for agent in found]
 
-    found = await call.queue.read(read)
-    return Answer(200, page([views.agent(agent) for agent in found], "agents", query.limit))
+    return Answer(200, page(await call.queue.read(read), "agents", query.limit))
 
 
 async def put_agent(call: Call) -> Answer:
@@ -70,7 +71,8 @@ async def delete_agent(call: Call) -> Answer:
 
 
 async def rejoin_agent(call: Call) -> Answer:
-    agent, token = await call.queue.write(agents.rejoin_agent, call.project_id, call.path["agent_id"])
+    body: schemas.RejoinIn = call.body
+    agent, token = await call.queue.write(agents.rejoin_agent, call.project_id, call.path["agent_id"], body.join_ttl)
     return Answer(200, await _registration(call, agent, token))
 
 
@@ -128,7 +130,15 @@ ROUTES = [
     ),
     Route("DELETE", ONE, delete_agent, MANAGE, "Revoke", answers=(204,), refusals=(404,)),
     Route(
-        "POST", ONE + "/rejoin", rejoin_agent, MANAGE, "A new join token", shows=answers.Registration, refusals=(404,)
+        "POST",
+        ONE + "/rejoin",
+        rejoin_agent,
+        MANAGE,
+        "A new join token",
+        shows=answers.Registration,
+        body=schemas.RejoinIn,
+        body_may_lack=True,
+        refusals=(404,),
     ),
     Route("POST", ONE + "/drain", _drain(True), MANAGE, "Give no new work", shows=answers.Agent, refusals=(404,)),
     Route("POST", ONE + "/undrain", _drain(False), MANAGE, "Give work again", shows=answers.Agent, refusals=(404,)),

@@ -229,7 +229,7 @@ class Agent(Shown):
     enrolled_at: Moment | None
     last_seen_at: Moment | None
     join_expires_at: Moment | None
-    running_tasks: list[Id] = Field(default=[], description="Left out in lists")
+    running_tasks: list[Id]
 
 
 class Agents(Shown):

@@ -84,13 +84,14 @@ def build(
     sources: Sources,
     releases: Releases,
     quota: Usage,
+    max_wait: float,
 ) -> Starlette:
     """The application on these parts; its lifespan starts and ends the store's work."""
     wakeups = Wakeups()
     queue = TaskQueue(store, wakeups)
     polls = Polls(queue, wakeups, str(uuid.uuid4()) if store.shared else None)
     numbers = metrics.Metrics(store.finished, polls.count)
-    services = Services(queue, polls, identity, policy, Limits(), sources, releases, Quotas(queue, quota))
+    services = Services(queue, polls, identity, policy, Limits(), sources, releases, Quotas(queue, quota), max_wait)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -146,7 +147,7 @@ def compose(conf: cfg.ConfigOpts) -> Starlette:
     store = open_store(conf.database.connection, conf.secrets.key_file)
     quota = Usage(conf.quota.workflows, conf.quota.tasks, conf.quota.bytes)
     releases = Releases(conf.api.agents_dir)
-    return build(store, identity, Policy(conf), conf.api.serve, sources, releases, quota)
+    return build(store, identity, Policy(conf), conf.api.serve, sources, releases, quota, conf.api.max_wait)
 
 
 def _loopback(host: str) -> bool:

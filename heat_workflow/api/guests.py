@@ -15,7 +15,6 @@ from heat_workflow.taskqueue import building, claiming, logs, reporting, session
 from heat_workflow.taskqueue.claiming import Claimed
 
 ROOT = "/agent/v1"
-MAX_WAIT = 50.0  # seconds; below the idle timeouts of common proxies
 
 
 async def enroll(call: Call) -> Answer:
@@ -54,7 +53,7 @@ async def hello(call: Call) -> Answer:
             "server": agent.server,
             "lease": model.LEASE,
             "heartbeat_interval": model.HEARTBEAT_INTERVAL,
-            "max_wait": MAX_WAIT,
+            "max_wait": call.max_wait,
             "rotate_after": sessions.ROTATE_AFTER,
             "rotate": (agent.last_seen_at or 0.0) - made_at > sessions.ROTATE_AFTER,
             "draining": agent.draining,
@@ -101,7 +100,7 @@ async def _bare_claim(call: Call, claim_id: str, wait: float) -> Answer:
 
 async def _next(call: Call, claim_id: str, wait: float) -> dict[str, Any] | None:
     assert call.agent is not None
-    claimed: Claimed | None = await call.polls.claim(call.agent, claim_id, wait, call.leaving)
+    claimed: Claimed | None = await call.polls.claim(call.agent, claim_id, min(wait, call.max_wait), call.leaving)
     return None if claimed is None else views.claimed(claimed)
 
 

@@ -98,7 +98,7 @@ def _operation(route: Route, refs: Any) -> dict[str, Any]:
         operation["description"] = f"Policy: `{route.caller}`."
     if route.body is not None:
         content = {"application/json": {"schema": refs[route.body, "validation"]}}
-        operation["requestBody"] = {"required": True, "content": content}
+        operation["requestBody"] = {"required": not route.body_may_lack, "content": content}
     return operation
 
 

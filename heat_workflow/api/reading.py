@@ -33,11 +33,12 @@ def refuse_query(request: Request) -> None:
         raise errors.Malformed(f"this request takes no query parameters, not {', '.join(request.query_params)[:200]}")
 
 
-async def json_body(request: Request) -> Any:
+async def json_body(request: Request, may_lack: bool = False) -> Any:
     media = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if media != "application/json" or request.headers.get("content-encoding"):
         raise errors.UnsupportedMedia("the body must be application/json without content-encoding")
-    return strict_json.loads(await read_body(request))
+    body = await read_body(request)
+    return {} if may_lack and not body else strict_json.loads(body)
 
 
 async def read_body(request: Request, seconds: float = BODY_SECONDS) -> bytes:

@@ -50,6 +50,7 @@ class Call:
     limits: Limits
     releases: Releases
     quotas: Quotas
+    max_wait: float
     source: str
     path: Mapping[str, str]
     body: Any
@@ -104,7 +105,7 @@ class Route:
 
     ``caller`` is a policy rule, or how an agent must prove itself, or ``anybody``. ``shows`` is what good answers
     hold; ``streams`` are further content types that the caller may ask for; ``late`` is what is kept of a report that
-    was fenced, with its task's id.
+    was fenced, with its task's id. With ``body_may_lack`` no body is an empty object.
     """
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -119,6 +120,7 @@ class Route:
     refusals: tuple[int, ...] = ()
     streams: tuple[str, ...] = ()
     late: Callable[[Call], tuple[str, Mapping[str, Any]]] | None = None
+    body_may_lack: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,6 +135,7 @@ class Services:
     sources: Sources
     releases: Releases
     quotas: Quotas
+    max_wait: float
 
 
 def starlette_routes(table: Iterable[Route], services: Services) -> list[StarletteRoute]:
@@ -218,7 +221,7 @@ async def _read(route: Route, services: Services, request: Request, proof: Mappi
     if route.body is None:
         await reading.refuse_body(request)
     else:
-        body = reading.validated(route.body, await reading.json_body(request), "body")
+        body = reading.validated(route.body, await reading.json_body(request, may_lack=route.body_may_lack), "body")
     return Call(
         request=request,
         queue=services.queue,
@@ -227,6 +230,7 @@ async def _read(route: Route, services: Services, request: Request, proof: Mappi
         limits=services.limits,
         releases=services.releases,
         quotas=services.quotas,
+        max_wait=services.max_wait,
         source=services.sources.of(request),
         path=request.path_params,
         body=body,

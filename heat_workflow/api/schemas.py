@@ -246,6 +246,12 @@ class AgentIn(Strict):
         return NewAgent(self.name, self.capabilities, self.server, heat, self.join_ttl)
 
 
+class RejoinIn(Strict):
+    """How long the new join token is good, in seconds; an hour if nothing is said."""
+
+    join_ttl: Annotated[float, Field(gt=0, le=JOIN_TTL_MOST)] | None = None
+
+
 class AgentPatch(Strict):
     name: Name | None = None
     capabilities: Annotated[list[Name], Field(max_length=256)] | None = None

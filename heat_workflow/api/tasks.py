@@ -93,7 +93,7 @@ async def show_task(call: Call) -> Answer:
     details = await call.queue.wait_until(
         lambda seen: seen.task.finished,
         [f"task:{task_id}"],
-        query.wait,
+        min(query.wait, call.max_wait),
         looking.task_details,
         call.project_id,
         call.path["workflow_id"],

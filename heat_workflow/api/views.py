@@ -105,8 +105,8 @@ def claimed(given: Claimed) -> dict[str, Any]:
     }
 
 
-def agent(shown: Agent, running: list[str] | None = None) -> dict[str, Any]:
-    view: dict[str, Any] = {
+def agent(shown: Agent, running: list[str]) -> dict[str, Any]:
+    return {
         "id": shown.id,
         "name": shown.name,
         "state": shown.state.value,
@@ -121,10 +121,8 @@ def agent(shown: Agent, running: list[str] | None = None) -> dict[str, Any]:
         "enrolled_at": time(shown.join_used_at),
         "last_seen_at": time(shown.last_seen_at),
         "join_expires_at": time(shown.join_expires_at),
+        "running_tasks": running,
     }
-    if running is not None:
-        view["running_tasks"] = running
-    return view
 
 
 def attempt(shown: Attempt, hidden_outputs: Any) -> dict[str, Any]:

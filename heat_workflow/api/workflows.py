@@ -69,7 +69,7 @@ async def show_workflow(call: Call) -> Answer:
     shown = await call.queue.wait_until(
         lambda seen: seen["state"] in finished,
         [f"workflow:{workflow_id}"],
-        call.query.wait,
+        min(call.query.wait, call.max_wait),
         _shown,
         call.project_id,
         workflow_id,
@@ -113,12 +113,13 @@ async def list_events(call: Call) -> Answer:
     workflow_id = call.path["workflow_id"]
     if "text/event-stream" in call.request.headers.get("accept", ""):
         await call.queue.read(workflows.get_workflow, call.project_id, workflow_id)
-        stream = events.stream(call.queue, call.project_id, workflow_id, query.after, views.event)
+        after = max(query.after, _last_heard(call))
+        stream = events.stream(call.queue, call.project_id, workflow_id, after, views.event)
         return Answer(200, stream=stream, content_type="text/event-stream")
     found = await call.queue.wait_until(
         bool,
         [f"workflow:{workflow_id}"],
-        query.wait,
+        min(query.wait, call.max_wait),
         events.list_events,
         call.project_id,
         workflow_id,
@@ -127,6 +128,12 @@ async def list_events(call: Call) -> Answer:
     )
     last = found[-1].seq if found else query.after
     return Answer(200, {"events": [views.event(event) for event in found], "last": last})
+
+
+def _last_heard(call: Call) -> int:
+    """The number of the last event that a browser got before its connection broke."""
+    said = call.request.headers.get("last-event-id", "")
+    return int(said) if said.isascii() and said.isdigit() and len(said) < 19 else 0
 
 
 async def show_graph(call: Call) -> Answer:

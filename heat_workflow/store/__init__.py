@@ -173,6 +173,9 @@ class Tx(Protocol):
     def delete_agent(self, agent_id: str) -> None:
         """Remove the agent with its security events."""
 
+    def running_tasks(self, agent_ids: Sequence[str]) -> dict[str, list[str]]:
+        """By agent, the ids of the tasks it holds a lease of; agents without any are left out."""
+
     def held_tasks(self, agent_id: str) -> list[model.Task]:
         """The tasks this agent holds a lease of."""
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from heat_workflow import errors
 from heat_workflow.model import Event
 from heat_workflow.store import Tx
 from heat_workflow.taskqueue import TaskQueue, workflows
@@ -24,11 +25,16 @@ def list_events(tx: Tx, project_id: str, workflow_id: str, after: int, limit: in
 async def stream(
     queue: TaskQueue, project_id: str, workflow_id: str, after: int, view: Callable[[Event], dict[str, Any]]
 ) -> AsyncIterator[bytes]:
-    """Server-sent events from ``after`` on, without end; a comment line now and then keeps the connection open."""
+    """Server-sent events from ``after`` on, until the workflow is deleted, the store is out of reach or the process
+    ends: who comes back goes on from there. A comment line now and then keeps the connection open."""
+    place = (project_id, workflow_id)
     while not queue.closed:
-        found = await queue.wait_until(
-            bool, [f"workflow:{workflow_id}"], _KEEP_ALIVE, list_events, project_id, workflow_id, after, _STREAM_PAGE
-        )
+        try:
+            found = await queue.wait_until(
+                bool, [f"workflow:{workflow_id}"], _KEEP_ALIVE, list_events, *place, after, _STREAM_PAGE
+            )
+        except (errors.NotFound, errors.Unavailable):
+            return
         for event in found:
             yield f"id: {event.seq}\nevent: {event.type}\ndata: {json.dumps(view(event))}\n\n".encode()
             after = event.seq

@@ -53,19 +53,16 @@ def read_log(tx: Tx, project_id: str, workflow_id: str, task_id: str, after: int
 
 
 async def follow(queue: TaskQueue, project_id: str, workflow_id: str, task_id: str) -> AsyncIterator[bytes]:
-    """The text of the chunks as they come, until the task is finished."""
+    """The text of the chunks as they come, until the task is finished or gone."""
     after, attempt = -1, 0
+    place = (project_id, workflow_id, task_id)
     while not queue.closed:
-        log = await queue.wait_until(
-            lambda seen: bool(seen.chunks) or seen.over,
-            [f"task:{task_id}"],
-            _KEEP_ALIVE,
-            read_log,
-            project_id,
-            workflow_id,
-            task_id,
-            after,
-        )
+        try:
+            log = await queue.wait_until(
+                lambda seen: bool(seen.chunks) or seen.over, [f"task:{task_id}"], _KEEP_ALIVE, read_log, *place, after
+            )
+        except (errors.NotFound, errors.Unavailable):
+            return
         if log.attempt != attempt:
             attempt, after = log.attempt, -1
             continue

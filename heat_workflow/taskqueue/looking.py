@@ -123,8 +123,21 @@ class Onlooker:
         wanted = ", ".join(task.capabilities) or "any"
         best = self._tx.find_able_agent(task.project_id, task.capabilities)
         if best is None:
-            return f"capability {wanted}: no agent of this project has it"
+            return self._nobody(task)
         return f"agent {_named(best)} (capability {wanted}); {_contact(self._tx, best)}"
+
+    def _nobody(self, task: Task) -> str:
+        """Which capability is missing: of several perhaps one, or each has its agent and none has all."""
+
+        def lacks(capability: str) -> bool:
+            return self._tx.find_able_agent(task.project_id, [capability]) is None
+
+        missing = [capability for capability in task.capabilities if lacks(capability)]
+        if not task.capabilities:
+            return "an agent: this project has none"
+        if missing:
+            return f"capability {', '.join(missing)}: no agent of this project has it"
+        return f"capabilities {', '.join(task.capabilities)}: no agent of this project has all of them"
 
 
 def _named(agent: Agent | None) -> str:

@@ -230,3 +230,16 @@ async def test_the_tasks_an_agent_holds_are_those_it_may_be_running(store: Store
     held = await store.read(lambda tx: tx.held_tasks(me))
     assert {task.state for task in held} == model.HELD
     assert all(task.agent_id == me for task in held)
+
+
+async def test_what_agents_run_is_listed_for_many_at_once(store: Store) -> None:
+    workflow, one, other, idle = facts.workflow(), facts.new_id(), facts.new_id(), facts.new_id()
+    owners = [(one, TaskState.LEASED), (one, TaskState.STALLED), (one, TaskState.SUCCEEDED), (other, TaskState.LEASED)]
+    tasks = [
+        facts.task(workflow, n, agent_id=owner, state=state, started_at=float(n))
+        for n, (owner, state) in enumerate(owners)
+    ]
+    await insert(store, *tasks, workflows=[workflow])
+    found = await store.read(lambda tx: tx.running_tasks([one, other, idle]))
+    assert found == {one: [tasks[0].id, tasks[1].id], other: [tasks[3].id]}
+    assert await store.read(lambda tx: tx.running_tasks([])) == {}

@@ -202,4 +202,9 @@ UNDO_TASKS = sa.select(t.task).where(t.task.c.undo_of == p("undo_of")).order_by(
 SAVE_SPEC = (
     sa.update(t.task).where(t.task.c.id == p("key")).values(assigned(t.task, "spec", "rank", "deadline_at", "due_at"))
 )
+RUNNING_TASKS = (
+    sa.select(t.task.c.agent_id, t.task.c.id)
+    .where(t.task.c.agent_id.in_(p("agent_ids", expanding=True)), literals(t.task.c.state, HELD))
+    .order_by(t.task.c.started_at, t.task.c.id)
+)
 HELD_TASKS = sa.select(t.task).where(t.task.c.agent_id == p("agent_id"), literals(t.task.c.state, HELD))

@@ -188,5 +188,12 @@ class Tasks(Base):
         row = self._one(st.OLDEST_READY)
         return None if row is None else row[0]
 
+    def running_tasks(self, agent_ids: Sequence[str]) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for chunk in chunks(agent_ids):
+            for agent_id, task_id in self._connection.execute(st.RUNNING_TASKS, {"agent_ids": list(chunk)}):
+                found.setdefault(agent_id, []).append(task_id)
+        return found
+
     def held_tasks(self, agent_id: str) -> list[model.Task]:
         return [rows.task_of(row) for row in self._run(st.HELD_TASKS, agent_id=agent_id)]

@@ -15,7 +15,8 @@ from tests.faults import counts
 from tests.faults.agent.conftest import Cloud
 from tests.functional.agent.machine import wait_for
 from tests.harness.guests import CounterFile, Guest
-from tests.harness.invariants import Kept, agree
+from tests.harness.invariants import agree
+from tests.harness.kept import Kept
 
 Task = dict[str, Any]
 Add = Callable[..., Task]

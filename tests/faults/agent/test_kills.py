@@ -21,7 +21,8 @@ from tests.faults.agent.killer import AgentKiller, Feeder
 from tests.functional.agent.machine import wait_for
 from tests.harness.callers import Operator
 from tests.harness.guests import CounterFile, Guest
-from tests.harness.invariants import Kept, agree, unfinished
+from tests.harness.invariants import agree
+from tests.harness.kept import Kept, unfinished
 
 GUESTS = 4
 LOST = "hook lost"
