@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from doc.ext import rst
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Heat's libraries warn of each other
+    logging.getLogger("heat").setLevel(logging.ERROR)  # and Heat of its own types
     from oslo_service import backend
 
     backend.init_backend(backend.BackendType.THREADING)  # before anything of Heat's asks for one
@@ -30,8 +32,8 @@ def pages() -> dict[str, str]:
 
 def _page(kind: str, cls: Any) -> str:
     parts = [rst.heading(kind, "="), f"{inspect.cleandoc(cls.__doc__ or '')}\n"]
-    parts += _properties("Properties", cls.properties_schema)
-    parts += _properties("Update policy", getattr(cls, "update_policy_schema", None) or {})
+    parts += _properties(cls.properties_schema)
+    parts += _policies(getattr(cls, "update_policy_schema", None) or {})
     parts += [rst.heading("Attributes", "-"), _attributes(cls.attributes_schema)]
     examples = [path.name for path in sorted(TEMPLATES.glob("*.yaml")) if f"type: {kind}\n" in path.read_text()]
     if examples:
@@ -39,10 +41,17 @@ def _page(kind: str, cls: Any) -> str:
     return "\n".join(parts)
 
 
-def _properties(title: str, schema: Mapping[str, Any]) -> Iterator[str]:
+def _properties(schema: Mapping[str, Any]) -> Iterator[str]:
     if schema:
-        yield rst.heading(title, "-")
+        yield rst.heading("Properties", "-")
         yield rst.table(("Name", "Type", "Update", "Meaning"), _rows(schema), (24, 12, 12, 52))
+
+
+def _policies(schema: Mapping[str, Any]) -> Iterator[str]:
+    if schema:
+        yield rst.heading("Update policy", "-")
+        rows = [(name, kind, meaning) for name, kind, _, meaning in _rows(schema)]
+        yield rst.table(("Name", "Type", "Meaning"), rows, (30, 12, 58))
 
 
 def _rows(schema: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str, str, str]]:

@@ -9,8 +9,9 @@ import sys
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.docs.pages import ROOT, literals
+from tests.docs.pages import ROOT, blocks, literals
 
 # In a process of its own: Heat changes what it is loaded into.
 _TOLD = """
@@ -71,3 +72,19 @@ def test_the_guide_speaks_of_types_that_there_are(told: dict[str, Any]) -> None:
     for page in (ROOT / "doc" / "source" / "user").glob("*.rst"):
         named = {text for text in literals(page) if text.startswith("OS::HeatWorkflow::")}
         assert named <= set(told["types"]), page.name
+
+
+def test_resources_in_examples_have_properties_that_there_are(told: dict[str, Any]) -> None:
+    found = [
+        resource
+        for page in (ROOT / "doc" / "source" / "user").glob("*.rst")
+        for language, text in blocks(page)
+        if language == "yaml"
+        for resource in yaml.safe_load(text).values()
+    ]
+    assert len(found) >= 3
+    inline = {*told["types"]["OS::HeatWorkflow::Task"]["help"], "requires", "servers", "batch"}
+    for resource in found:
+        assert set(resource["properties"]) <= set(told["types"][resource["type"]]["help"])
+        for task in resource["properties"].get("tasks", {}).values():
+            assert set(task) <= inline

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,14 @@ from tests.harness.nemesis import Killer
 from tests.harness.nursery import Nursery
 from tests.harness.replicas import replicas
 
+SABOTAGE = os.environ.get("HEAT_WORKFLOW_SABOTAGE")  # what to do to each replica first; the run must go red then
+
 
 @pytest.mark.parametrize("kind", ["postgresql"], indirect=True)
 def test_f2_random_replicas_are_killed_and_nothing_is_lost_or_done_twice(
     nursery: Nursery, url: str, tmp_path: Path, project: str, history: History
 ) -> None:
-    with replicas(nursery, tmp_path, url, 3) as three:
+    with replicas(nursery, tmp_path, url, 3, before=SABOTAGE) as three:
         load = Load(history, [replica.url for replica in three], project, seed=2)
         killer = Killer(three, counts.F2_KILLS, seed=2, pause=(0.01, 0.04))
         load.begin(agents=8, operators=2)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from devcloud.stacks import Stack, Stacks
 from heat_workflow.shapes import Task
+from tests.docs.pages import blocks
 
 ROOT = pathlib.Path(__file__).parents[2]
 TEMPLATES = ROOT / "templates"
@@ -18,6 +19,13 @@ def test_hello(stacks: Stacks) -> None:
     stack = stacks.create("hello", TEMPLATES / "hello.yaml", parameters={"who": "Heat"})
     assert stack.outputs["text"] == "Hello, Heat!"
     assert stack.outputs["stdout"].startswith("greeted Heat from ")
+
+
+def test_the_template_on_the_front_page(stacks: Stacks, tmp_path: pathlib.Path) -> None:
+    (text,) = [text for language, text in blocks(ROOT / "README.rst") if language == "yaml"]
+    template = tmp_path / "readme.yaml"
+    template.write_text(text + "\n")
+    assert stacks.create("readme", template).outputs == {"said": "Hello, world!"}
 
 
 def test_two_servers_in_order_and_an_update_that_runs_what_changed(stacks: Stacks, tasks_of: Tasks) -> None:
