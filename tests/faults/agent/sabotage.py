@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from guest_agent import api_client, heartbeat, loop, main, session, shim, spool
+from guest_agent import api_client, heartbeat, loop, main, session, shim, spool, supervision
 from guest_agent.spool import Spool
 
 FAULT = "HEAT_WORKFLOW_TEST_FAULT"
@@ -33,6 +33,7 @@ def prepare() -> None:
         _bend_clock(Path(os.environ[CLOCK]))
     if os.environ.get(WAIT):
         _wait_shorter(float(os.environ[WAIT]))
+    supervision.GRACE = float(os.environ.get("HEAT_WORKFLOW_TEST_GRACE", supervision.GRACE))
     api_client.CONNECT_TIMEOUT, api_client.READ_MARGIN = 1.0, 1.0
     heartbeat.LEAST_INTERVAL = 0.3
     spool.SPACE_NEEDED = int(os.environ.get("HEAT_WORKFLOW_TEST_SPACE", spool.SPACE_NEEDED))
