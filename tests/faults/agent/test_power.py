@@ -14,7 +14,7 @@ import pytest
 
 from tests.faults import counts
 from tests.faults.agent.sabotage import BOOT
-from tests.functional.agent.machine import processes_of, wait_for
+from tests.functional.agent.machine import end_process, processes_of, wait_for
 from tests.harness.guests import CounterFile, Guest, shims_of
 
 Task = dict[str, Any]
@@ -44,11 +44,11 @@ def _cut_power(guest: Guest) -> None:
     guest.tell(signal.SIGSTOP)
     zygotes, shims = shims_of(guest.pid)
     for pid in [*zygotes, *shims]:
-        os.kill(pid, signal.SIGKILL)
+        end_process(pid)
     guest.kill()
     for run in (guest.state / "run").glob("*"):
         for pid in processes_of(f"HW_RUN={run.name}"):
-            os.kill(pid, signal.SIGKILL)
+            end_process(pid)
 
 
 @pytest.mark.parametrize("on_interrupt", ["fail", "rerun", "resume"])
