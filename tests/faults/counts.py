@@ -45,3 +45,4 @@ F47_SECONDS = 4 * FACTOR
 F49_EXAMPLES = {"sqlite": _times(30), "postgresql": _times(8), "mariadb": _times(8)}
 F49_STEPS = 40
 F49_WALKS = _times(100)
+S42_READS = _times(3000)
