@@ -7,7 +7,7 @@ import importlib
 import os
 import sys
 
-NAMES = ["chain", "queue"]
+NAMES = ["agent", "chain", "queue"]
 
 
 def main(names: list[str]) -> int:

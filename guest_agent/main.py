@@ -18,6 +18,7 @@ from typing import NoReturn
 from guest_agent import VERSION
 from guest_agent.config import DEFAULT_PATH, Config, load_config
 from guest_agent.errors import AgentError, ConfigError
+from guest_agent.lean import leave_out_charset_detection
 from guest_agent.state_dir import StateDir, boot_id, is_in_use
 from guest_agent.status import StatusFile, describe, find_status
 from guest_agent.zygote import fork_zygote
@@ -59,6 +60,7 @@ def _run(path: str) -> int:
 
 
 def _serve(path: str, zygote: tuple[int, socket.socket]) -> int:
+    leave_out_charset_detection()
     from guest_agent.api_client import ApiClient
     from guest_agent.backoff import Backoff
     from guest_agent.hooks import Hooks

@@ -145,7 +145,8 @@ class Runner:
                 self._empty_outputs(folder)
             again = order.again(boot_id, boots, resume=order.on_interrupt == "resume")
             folder.replace(ORDER_FILE, again.encode(), durable=True)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            LOG.error("%s: cannot be started again: %s", attempt, error)
             return False
         finally:
             folder.close()

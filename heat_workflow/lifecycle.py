@@ -90,7 +90,7 @@ def reported(task: Task, report: Report, now: float) -> Task:
     if report.status is _S.CANCELLED and task.state is not _S.CANCELLING:
         raise errors.Invalid(f"task {task.id} was not asked to cancel; report succeeded, failed or timed_out")
     if report.status is _S.SUCCEEDED:
-        return moved(task, _S.SUCCEEDED, now, status_reason="")
+        return moved(task, _S.SUCCEEDED, now, status_reason=success_note(report))
     if task.state is _S.CANCELLING:
         if report.status is _S.CANCELLED:
             return moved(task, _S.CANCELLED, now, confirmed=True, status_reason=task.status_reason)
@@ -104,6 +104,11 @@ def _failed_attempt(task: Task, to: TaskState, reason: str, now: float) -> Task:
     delay = min((task.number("retry_delay") or 0.0) * 2 ** (task.attempt - 1), RETRY_DELAY_MOST)
     reason = f"attempt {task.attempt} {to.value}: {reason}"
     return moved(task, _S.WAITING, now, not_before=now + delay, lease_until=None, status_reason=reason)
+
+
+def success_note(report: Report) -> str:
+    """What the agent has to say about a success: an output too large to be kept, an input that did not fit."""
+    return (report.reason or "")[:1024]
 
 
 def failure_reason(report: Report) -> str:

@@ -39,13 +39,14 @@ def report(tx: Tx, agent_id: str, task_id: str, said: Report) -> Task:
         tx.seal(task, "output", hidden)
         failpoint("report.sealed")
     after = lifecycle.reported(task, said, tx.now)
+    succeeded = said.status is TaskState.SUCCEEDED
     assert recorded is not None  # a leased task has the row of its attempt
     tx.save_attempt(
         model.changed(
             recorded,
             finished_at=tx.now,
             result=said.status.value,
-            reason="" if said.status is TaskState.SUCCEEDED else lifecycle.failure_reason(said),
+            reason=(lifecycle.success_note if succeeded else lifecycle.failure_reason)(said),
             digest=_mark(tx, said, bool(hidden)),
             deploy_status_code=said.deploy_status_code,
             deploy_stdout=said.deploy_stdout,

@@ -14,12 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from guest_agent import api_client, heartbeat, loop, main, session, shim, spool
+from guest_agent import api_client, heartbeat, inventory, loop, main, session, shim, spool, supervision
 from guest_agent.spool import Spool
 
 FAULT = "HEAT_WORKFLOW_TEST_FAULT"
 BOOT = "HEAT_WORKFLOW_TEST_BOOT"
 CLOCK = "HEAT_WORKFLOW_TEST_CLOCK"
+HARDWARE = "HEAT_WORKFLOW_TEST_HARDWARE"
 WAIT = "HEAT_WORKFLOW_TEST_WAIT"
 
 
@@ -31,8 +32,11 @@ def prepare() -> None:
         setattr(main, "boot_id", lambda: os.environ[BOOT])  # noqa: B010
     if os.environ.get(CLOCK):
         _bend_clock(Path(os.environ[CLOCK]))
+    if os.environ.get(HARDWARE):
+        inventory.find_hw_uuid = lambda: os.environ[HARDWARE]
     if os.environ.get(WAIT):
         _wait_shorter(float(os.environ[WAIT]))
+    supervision.GRACE = float(os.environ.get("HEAT_WORKFLOW_TEST_GRACE", supervision.GRACE))
     api_client.CONNECT_TIMEOUT, api_client.READ_MARGIN = 1.0, 1.0
     heartbeat.LEAST_INTERVAL = 0.3
     spool.SPACE_NEEDED = int(os.environ.get("HEAT_WORKFLOW_TEST_SPACE", spool.SPACE_NEEDED))

@@ -35,7 +35,7 @@ def _started(state: StateDir, spool: Spool) -> Attempt:
     return attempt
 
 
-def test_a_record_survives_and_any_flipped_byte_or_cut_is_noticed() -> None:
+def test_f16_a_record_survives_and_any_flipped_byte_or_cut_is_noticed() -> None:
     data = encode({"report": {"deploy_stdout": "grüße", "status": "succeeded"}})
     assert decode(data, "x")["report"]["deploy_stdout"] == "grüße"
     for place in range(len(data)):
@@ -147,3 +147,35 @@ def _damage(path: Path, damage: str) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0x10
     path.write_bytes({"flipped": bytes(data), "torn": bytes(data[: len(data) // 2]), "empty": b""}[damage])
+
+
+@pytest.mark.parametrize("stage", [CLAIMED, STARTED, FINISHED])
+def test_f16_g12_whatever_byte_of_a_record_is_altered_or_cut_off_nothing_is_executed_again(
+    state: StateDir, stage: str
+) -> None:
+    """Every byte flipped, every length cut: the attempt is never seen as one that may start, and it has one outcome."""
+    spool = _spool(state)
+    attempt = _claimed(spool) if stage == CLAIMED else _started(state, spool)
+    if stage == FINISHED:
+        spool.finish(attempt, reports.compose("succeeded", 0, stdout="said"))
+    path = Path(state.spool.path, f"{attempt.name}.{stage}")
+    kept = {record.name: record.read_bytes() for record in path.parent.iterdir() if record.is_file()}
+    data = kept[path.name]
+    cut = [data[:length] for length in range(len(data))]
+    flipped = [data[:place] + bytes([data[place] ^ 0x11]) + data[place + 1 :] for place in range(len(data))]
+    for damaged in cut + flipped:
+        for record in path.parent.iterdir():
+            if record.is_file():
+                record.unlink()
+        for name, content in kept.items():
+            Path(path.parent, name).write_bytes(content)
+        path.write_bytes(damaged)
+        after = _spool(state)
+        (entry,) = after.entries()
+        assert entry.attempt == attempt
+        assert entry.stage != CLAIMED
+        assert after.was_started(attempt)
+        if stage == FINISHED:
+            report = after.find_report(attempt)
+            assert report is not None
+            assert (report["status"], report["reason"]) == ("failed", STATE_LOST)
