@@ -1,5 +1,6 @@
-# Five verbs. Each one sets up what it needs; nothing has to be installed by hand first.
+# Six verbs. Each one sets up what it needs; nothing has to be installed by hand first.
 #   make demo [TEMPLATE=templates/two_servers.yaml] [ENV=environment.yaml]
+#   make test-guest           a real boot under qemu; needs root once, to make the image
 #   make test [TESTS="tests/unit -k name"]     make lint     make bench     make clean
 
 SHELL := /bin/bash
@@ -11,13 +12,17 @@ TEMPLATE ?= templates/two_servers.yaml
 ENV ?=
 TESTS ?= tests
 
-.PHONY: demo test lint bench docs clean system
+.PHONY: demo test test-guest lint bench docs clean system
 
 demo: $(VENV)/.ready
 	$(BIN)/python -m devcloud demo $(TEMPLATE) $(if $(ENV),-e $(ENV))
 
 test: $(VENV)/.ready system
 	$(BIN)/python -m pytest $(TESTS)
+
+test-guest: $(VENV)/.ready
+	tools/with-packages guest
+	$(BIN)/python -m pytest -s tests/real_boot
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

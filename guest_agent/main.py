@@ -18,7 +18,9 @@ from typing import NoReturn
 from guest_agent import VERSION
 from guest_agent.config import DEFAULT_PATH, Config, load_config
 from guest_agent.errors import AgentError, ConfigError
+from guest_agent.home import check_own_file
 from guest_agent.lean import leave_out_charset_detection
+from guest_agent.scope import leave_unit
 from guest_agent.state_dir import StateDir, boot_id, is_in_use
 from guest_agent.status import StatusFile, describe, find_status
 from guest_agent.zygote import fork_zygote
@@ -41,6 +43,8 @@ def main(argv: list[str] | None = None) -> int:
     os.umask(0o077)
     command = {"run": _run, "enroll": _enroll, "status": _status}[arguments.command]
     try:
+        if command is not _status:
+            check_own_file()
         return command(arguments.config)
     except ConfigError as error:
         print(f"heat-workflow-agent: {error}", file=sys.stderr)
@@ -56,7 +60,9 @@ def _run(path: str) -> int:
     """The zygote is forked first: it must see no secret, no thread, no socket of ours."""
     signal.signal(signal.SIGTERM, _exit)
     _no_core_dumps()
-    return _serve(path, fork_zygote())
+    zygote = fork_zygote()
+    leave_unit(zygote[0])
+    return _serve(path, zygote)
 
 
 def _serve(path: str, zygote: tuple[int, socket.socket]) -> int:

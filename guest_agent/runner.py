@@ -22,6 +22,7 @@ from guest_agent.live_log import LogReader
 from guest_agent.order import ALIVE_PIPE, BOOTS_MOST, CANCEL_FILE, CONTROL_PIPE, LIMIT, ORDER_FILE, Order
 from guest_agent.processes import having_in_environment, signal_all
 from guest_agent.records import Record
+from guest_agent.scope import leave_unit
 from guest_agent.state_dir import StateDir
 from guest_agent.task import Attempt, Task
 from guest_agent.user import User
@@ -274,6 +275,7 @@ class Runner:
                 cwd="/",
             )
         self.zygote_pid = self._fresh.pid
+        leave_unit(self.zygote_pid)
         return ours
 
     def _reap(self) -> None:

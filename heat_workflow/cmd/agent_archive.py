@@ -21,7 +21,7 @@ from heat_workflow import errors
 OLDEST_PYTHON = (3, 9)
 MOST = 3 * 1024 * 1024
 _LIBRARIES = ("requests", "urllib3", "idna", "charset_normalizer")
-_LEFT_OUT = ("urllib3/contrib/", "urllib3/http2/")  # other platforms and protocols
+_LEFT_OUT = ("urllib3/contrib/",)  # other platforms
 _WHEN = (1980, 1, 1, 0, 0, 0)
 
 _MAIN = '''\

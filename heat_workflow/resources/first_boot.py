@@ -50,7 +50,9 @@ class Console:
         self.last = text
         line = f"heat-workflow: {''.join(c if c.isprintable() else ' ' for c in text)[:400]}\n"
         try:
-            with open(os.open(self.path, os.O_WRONLY | os.O_NOCTTY), "w", encoding="ascii", errors="replace") as file:
+            with open(
+                os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_NOCTTY), "w", encoding="ascii", errors="replace"
+            ) as file:
                 file.write("\r" + line)
         except OSError:
             sys.stderr.write(line)

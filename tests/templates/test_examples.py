@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import email
+import os
 import pathlib
 from collections.abc import Callable
 
@@ -48,6 +50,14 @@ def test_chain(stacks: Stacks, tasks_of: Tasks) -> None:
     stack = stacks.create("chain", TEMPLATES / "chain.yaml")
     assert stack.outputs == {"count": "20"}
     assert len(tasks_of(stack)) == 20
+
+
+def test_boot_agent(stacks: Stacks) -> None:
+    stack = stacks.create("boot", TEMPLATES / "boot_agent.yaml")
+    assert stack.outputs["kernel"] == f"{os.uname().release}\n"
+    _, ours, theirs = email.message_from_string(stack.outputs["user_data"]).walk()
+    assert str(ours.get_payload()).startswith("#!/bin/sh\n")
+    assert str(theirs.get_payload()).startswith("#cloud-config\n")
 
 
 def test_a_template_for_stock_heat_runs_unchanged_with_the_drop_in_environment(stacks: Stacks, tasks_of: Tasks) -> None:

@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: Apache-2.0
+"""First boot: the shell-script part run by sh, from nothing to a running agent, and what stops it (S47, S48, S49)."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from heat_workflow.cmd.agent_archive import build_agent
+from heat_workflow.resources.user_data import Layout, agent_part
+from heat_workflow.shapes import Join
+from tests.functional.agent.machine import end_process, is_alive, processes_of, wait_for
+from tests.functional.delivery.files import Files, make_certificates, serving
+from tests.functional.delivery.test_archive import run_a_task
+from tests.harness.callers import Operator
+
+PATIENCE = 60.0
+NOBODY: Join = {
+    "api_url": "",
+    "agent_id": str(uuid.UUID(int=1)),
+    "join_token": f"hwj1.{uuid.UUID(int=1).hex}.{'j' * 43}",
+    "ca_pem": None,
+}
+
+
+class Guest:
+    """A machine without systemd, all of it in one directory. Its processes are known by a mark in their environment."""
+
+    def __init__(self, directory: Path) -> None:
+        self.home = directory / "opt"
+        self.console = directory / "console"
+        self.console.touch()
+        self.conf = directory / "etc" / "agent.conf"
+        self.state = directory / "state"
+        self.mark = uuid.uuid4().hex
+        self.layout = Layout(
+            home=str(self.home),
+            conf=str(self.conf),
+            state_dir=str(self.state),
+            console=str(self.console),
+            log=str(directory / "log"),
+            units="",
+            per_boot="",
+        )
+
+    def boot(self, join: Join, digest: str, **environment: str) -> None:
+        """What cloud-init does with the part."""
+        part = agent_part(join, digest, self.layout)
+        bin_ = self.console.parent / "bin"
+        bin_.mkdir(exist_ok=True)
+        python = bin_ / "python3"
+        python.unlink(missing_ok=True)
+        python.symlink_to(sys.executable)
+        path = f"{bin_}:{os.environ['PATH']}"
+        subprocess.run(
+            ["sh"], input=part, text=True, check=True, env={"PATH": path, "MARK": self.mark, **environment}, timeout=60
+        )
+
+    def lines(self) -> list[str]:
+        return [line.partition("heat-workflow: ")[2] for line in self.console.read_text().splitlines() if line.strip()]
+
+    def says(self, words: str) -> None:
+        """Wait for a line with these words."""
+        wait_for(lambda: any(words in line for line in self.lines()), PATIENCE)
+
+    def agents(self) -> list[int]:
+        """The agent processes, found by their command line."""
+        found = []
+        for pid in processes_of(f"MARK={self.mark}"):
+            line = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if b"run" in line:
+                found.append(pid)
+        return found
+
+    def end(self) -> None:
+        for _ in range(3):  # the loop first: it would start another agent
+            for pid in processes_of(f"MARK={self.mark}"):
+                end_process(pid)
+
+
+@pytest.fixture
+def guest(tmp_path: Path) -> Iterator[Guest]:
+    made = Guest(tmp_path)
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def join(operator: Operator) -> Join:
+    """Join data of an agent for server ``s1``."""
+    agent_id, token = operator.register(server="s1")
+    return {"api_url": operator.url, "agent_id": agent_id, "join_token": token, "ca_pem": None}
+
+
+@pytest.fixture
+def files() -> Iterator[Files]:
+    with serving() as made:
+        yield made
+
+
+def test_from_nothing_to_a_task_done_with_a_line_for_every_step(
+    guest: Guest, join: Join, release: str, operator: Operator
+) -> None:
+    guest.boot(join, release)
+    run_a_task(operator)
+    assert [line.partition(":")[0] for line in guest.lines()] == [
+        f"agent {join['agent_id']}",
+        "download",
+        "digest",
+        "enrolled",
+    ]
+    assert guest.conf.stat().st_mode & 0o777 == 0o600
+    assert join["join_token"] not in guest.console.read_text()
+    secret = join["join_token"].encode()
+    for pid in processes_of(f"MARK={guest.mark}"):
+        assert secret not in Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/environ").read_bytes()
+
+
+def test_run_twice_it_changes_nothing_and_starts_no_second_agent(
+    guest: Guest, join: Join, release: str, operator: Operator
+) -> None:
+    guest.boot(join, release)
+    run_a_task(operator)
+    before = {path: path.read_bytes() for path in guest.home.iterdir()}
+    (agent,) = [pid for pid in guest.agents() if _is_main(pid)]
+    guest.boot(join, release)
+    run_a_task(operator)
+    wait_for(lambda: len([pid for pid in guest.agents() if _is_main(pid)]) == 1)
+    assert is_alive(agent)
+    assert {path: path.read_bytes() for path in guest.home.iterdir()} == before
+    assert [line for line in guest.lines() if "enrolled" in line] == guest.lines()[3:4]
+
+
+def _is_main(pid: int) -> bool:
+    """Whether it is an agent and not its zygote, which is a fork of it."""
+    parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return b"pyz" not in Path(f"/proc/{parent}/cmdline").read_bytes()
+
+
+def test_an_agent_that_was_killed_is_started_again(guest: Guest, join: Join, release: str, operator: Operator) -> None:
+    guest.boot(join, release)
+    run_a_task(operator)
+    (agent,) = [pid for pid in guest.agents() if _is_main(pid)]
+    os.kill(agent, signal.SIGKILL)
+    run_a_task(operator)
+
+
+def test_a_refused_join_token_is_told_on_the_console(guest: Guest, join: Join, release: str) -> None:
+    wrong = join["join_token"][:-4] + "AAAA"
+    guest.boot({**join, "join_token": wrong}, release)
+    guest.says("refused: ")
+    assert wrong not in guest.console.read_text()
+
+
+def test_s49_other_bytes_are_not_installed(guest: Guest, files: Files) -> None:
+    files.content = b"something else"
+    wanted = hashlib.sha256(b"the agent").hexdigest()
+    guest.boot({**NOBODY, "api_url": files.url}, wanted)
+    guest.says(f"digest: sha256 is {hashlib.sha256(files.content).hexdigest()}, not {wanted}: not installed")
+    assert not list(guest.home.glob("*.pyz"))
+    assert not guest.state.exists()
+
+
+def test_s49_an_older_release_in_place_of_the_one_wanted_is_not_installed(guest: Guest, files: Files) -> None:
+    files.content = build_agent()
+    guest.boot({**NOBODY, "api_url": files.url}, hashlib.sha256(b"newer").hexdigest())
+    guest.says("not installed")
+    assert not list(guest.home.glob("*.pyz"))
+
+
+def test_s49_half_a_file_is_not_installed_and_the_whole_one_later_is(guest: Guest, files: Files) -> None:
+    files.content, files.missing = build_agent(), 1000
+    digest = hashlib.sha256(files.content).hexdigest()
+    guest.boot({**NOBODY, "api_url": files.url}, digest)
+    guest.says("download: broken off")
+    assert not list(guest.home.glob("*.pyz"))
+    files.missing = 0
+    wait_for(lambda: (guest.home / "current.pyz").resolve().name == f"{digest}.pyz")
+
+
+def test_s49_where_the_file_will_lie_is_no_way_to_another_file(guest: Guest, files: Files, tmp_path: Path) -> None:
+    files.content = b"whatever"
+    digest = hashlib.sha256(files.content).hexdigest()
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    guest.home.mkdir(mode=0o755)
+    for name in (f"{digest}.pyz", f"{digest}.pyz.new", ".current.pyz", "current.pyz"):
+        (guest.home / name).symlink_to(precious)
+    guest.boot({**NOBODY, "api_url": files.url}, digest)
+    guest.says("digest: ")
+    wait_for(lambda: (guest.home / "current.pyz").readlink() == Path(f"{digest}.pyz"))
+    assert precious.read_text() == "precious"
+    assert not (guest.home / f"{digest}.pyz").is_symlink()
+
+
+def test_s49_a_file_that_was_changed_since_is_fetched_anew(
+    guest: Guest, join: Join, release: str, operator: Operator
+) -> None:
+    guest.boot(join, release)
+    run_a_task(operator)
+    guest.end()
+    installed = guest.home / f"{release}.pyz"
+    good = installed.read_bytes()
+    installed.write_bytes(good[:-1] + b"x")
+    guest.boot(join, release)
+    run_a_task(operator)
+    assert installed.read_bytes() == good
+
+
+def test_s49_an_installed_agent_runs_on_when_the_one_wanted_is_not_to_be_had(
+    guest: Guest, join: Join, release: str, operator: Operator
+) -> None:
+    guest.boot(join, release)
+    run_a_task(operator)
+    guest.end()
+    guest.boot(join, "0" * 64)
+    run_a_task(operator)
+    assert (guest.home / "current.pyz").readlink() == Path(f"{release}.pyz")
+
+
+def test_s48_a_redirect_is_not_followed(guest: Guest, files: Files) -> None:
+    with serving() as elsewhere:
+        elsewhere.content = build_agent()
+        files.redirect = f"{elsewhere.url}/agent.pyz"
+        guest.boot({**NOBODY, "api_url": files.url}, hashlib.sha256(elsewhere.content).hexdigest())
+        guest.says("is answered with 302")
+        assert elsewhere.asked == []
+    assert not any("authorization" in headers for _, headers in files.asked)
+
+
+def test_s47_no_other_authority_than_the_one_given_is_trusted_whatever_the_environment_says(
+    guest: Guest, tmp_path: Path
+) -> None:
+    ours, theirs = make_certificates(tmp_path / "ours"), make_certificates(tmp_path / "theirs")
+    with serving(theirs) as files:
+        join: Join = {**NOBODY, "api_url": files.url, "ca_pem": ours.ca_file.read_text()}
+        guest.boot(join, "0" * 64, SSL_CERT_FILE=str(theirs.ca_file), REQUESTS_CA_BUNDLE=str(theirs.ca_file))
+        guest.says("TLS: 127.0.0.1: ")
+        assert files.asked == []
+
+
+def test_s47_a_proxy_in_the_environment_is_not_asked(guest: Guest, tmp_path: Path) -> None:
+    certificates = make_certificates(tmp_path / "ours")
+    with serving(certificates) as files, serving() as proxy:
+        files.content = b"x"
+        join: Join = {**NOBODY, "api_url": files.url, "ca_pem": files.ca_pem}
+        guest.boot(join, "0" * 64, https_proxy=proxy.url, HTTPS_PROXY=proxy.url, all_proxy=proxy.url)
+        guest.says("TLS: 127.0.0.1 has a good certificate")
+        guest.says("not installed")
+        assert proxy.asked == []
+
+
+def test_s47_plain_http_to_another_machine_is_refused(guest: Guest) -> None:
+    guest.boot({**NOBODY, "api_url": "http://192.0.2.1:8790"}, "0" * 64)
+    guest.says("is not https")
+
+
+def test_s50_an_agent_in_a_directory_that_others_can_write_is_not_run(
+    guest: Guest, join: Join, release: str, operator: Operator
+) -> None:
+    guest.boot(join, release)
+    run_a_task(operator)
+    guest.end()
+    guest.console.write_text("")
+    # Only the directory above: the part sets the rights of its own.
+    above = guest.home.parent
+    above.chmod(0o777)
+    guest.boot(join, release)
+    guest.says("can be changed by others")
+    assert not guest.agents()
+    above.chmod(0o755)
+    run_a_task(operator)
+
+
+def test_an_image_without_python_says_so_on_the_console(guest: Guest, tmp_path: Path) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("cat", "chmod", "mkdir", "mv", "sh"):
+        (tools / name).symlink_to(str(shutil.which(name)))
+    part = agent_part({**NOBODY, "api_url": "https://192.0.2.1"}, "0" * 64, guest.layout)
+    done = subprocess.run([str(tools / "sh")], input=part, text=True, env={"PATH": str(tools)}, check=False)
+    assert done.returncode == 1
+    assert guest.lines() == ["not set up: no python3 of 3.9 or newer in this image"]
+
+
+def test_the_standard_layout_is_that_of_the_documentation() -> None:
+    page = (Path(__file__).resolve().parents[3] / "doc" / "source" / "admin" / "delivery.rst").read_text()
+    for place in dataclasses.asdict(Layout()).values():
+        assert place in page, place

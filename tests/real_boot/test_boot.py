@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real boot: stock Debian, cloud-init and systemd, from the user_data of a Heat resource to the outputs of a Task.
+
+Run by ``make test-guest``. On a quiet machine a boot under plain emulation takes about a minute.
+"""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devcloud.cloud import DevCloud
+from devcloud.stacks import Stack, Stacks
+from heat_workflow.resources.user_data import with_author_parts
+from tests.real_boot.image import Image, ensure_image
+from tests.real_boot.machine import HOST, RealMachine
+
+PATIENCE = float(os.environ.get("GUEST_PATIENCE", "1500"))  # seconds; other work on the machine slows emulation down
+KEPT = Path(os.environ.get("GUEST_DIR", ".guest")).resolve()
+pytestmark = pytest.mark.timeout(2 * PATIENCE)
+
+AUTHOR = textwrap.dedent("""\
+    Content-Type: multipart/mixed; boundary="author"
+    MIME-Version: 1.0
+
+    --author
+    Content-Type: text/cloud-config; charset="us-ascii"
+
+    #cloud-config
+    write_files:
+    - path: /etc/author
+      content: "written by the author\\n"
+    runcmd:
+    - [sh, -c, "echo ran >/etc/author-ran"]
+
+    --author
+    Content-Type: text/x-shellscript; charset="us-ascii"
+
+    #!/bin/sh
+    echo scripted >/etc/author-scripted
+    --author--
+    """)
+LOOK = """\
+#!/bin/sh
+for each in $(seq 300); do test -e /etc/author-ran && break; sleep 1; done
+cat /etc/author >$heat_outputs_path.written
+cat /etc/author-ran >$heat_outputs_path.ran
+cat /etc/author-scripted >$heat_outputs_path.scripted
+systemctl is-active heat-workflow-agent >$heat_outputs_path.unit
+python3 --version >$heat_outputs_path.python
+grep -ls 'hwj1[.]' /proc/[0-9]*/cmdline /proc/[0-9]*/environ >$heat_outputs_path.tokens || true
+"""
+# The unit is restarted under the hook that asks for it; KillMode is systemd's default, which ends the whole unit.
+OUTLIVE = """\
+#!/bin/sh
+before=$(systemctl show -P MainPID heat-workflow-agent)
+systemctl restart heat-workflow-agent
+after=$(systemctl show -P MainPID heat-workflow-agent)
+test "$before" != "$after" && echo restarted >$heat_outputs_path.said
+"""
+
+
+def task(script: str, *outputs: str, **more: Any) -> dict[str, Any]:
+    definition = {"group": "script", "config": script, "outputs": [{"name": name} for name in outputs]}
+    return {
+        "type": "OS::HeatWorkflow::Task",
+        "properties": {"definition": definition, "server": {"get_resource": "agent"}},
+        **more,
+    }
+
+
+LOOKED = ("written", "ran", "scripted", "unit", "python", "tokens")
+TEMPLATE = {
+    "heat_template_version": "2021-04-16",
+    "resources": {
+        "agent": {"type": "OS::HeatWorkflow::Agent", "properties": {"name": "guest"}},
+        "look": task(LOOK, *LOOKED),
+        "outlive": task(OUTLIVE, "said", depends_on="look"),
+    },
+    "outputs": {
+        "looked": {"value": {"get_attr": ["look", "outputs"]}},
+        "outlived": {"value": {"get_attr": ["outlive", "said"]}},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def image() -> Image:
+    return ensure_image(KEPT)
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCloud]:
+    """A devcloud whose machines are ours to boot, and that guests under qemu can reach."""
+    with DevCloud(tmp_path_factory.mktemp("devcloud"), agents=False, guest_host=HOST) as cloud:
+        yield cloud
+
+
+@pytest.fixture
+def stack(cloud: DevCloud) -> Iterator[Stack]:
+    stacks = Stacks(cloud.session())
+    yield stacks.create("guest", TEMPLATE, wait=False, timeout_mins=60)
+    stacks.delete_all()
+
+
+def user_data_of(stack: Stack) -> str:
+    stack.wait_until(lambda: stack.resource("agent").resource_status == "CREATE_COMPLETE")
+    made = stack.resource("agent", "user_data").attributes["user_data"]
+    assert isinstance(made, str)
+    return made
+
+
+def test_a_stock_image_boots_enrolls_and_runs_a_task_and_nothing_of_the_author_is_lost(
+    image: Image, stack: Stack, tmp_path: Path, cloud: DevCloud
+) -> None:
+    machine = RealMachine(tmp_path / "guest", image, with_author_parts(user_data_of(stack), AUTHOR))
+    try:
+        stack.wait(PATIENCE)
+    except BaseException:
+        print(machine.console()[-8000:])
+        raise
+    finally:
+        print(f"\n{machine.seconds():.0f} s after power on; on the console:", *machine.lines(), sep="\n  ")
+        machine.off()
+    looked = stack.outputs["looked"]
+    assert (looked["written"], looked["ran"], looked["scripted"]) == ("written by the author\n", "ran\n", "scripted\n")
+    assert looked["unit"] == "active\n"
+    assert looked["tokens"] == "", "no process has the join token in its command line or environment"
+    assert stack.outputs["outlived"] == "restarted\n"
+    steps = [line.partition(":")[0] for line in machine.lines()]
+    assert [step for step in steps if not step.startswith("agent")] == ["TLS", "download", "digest", "enrolled"]
+    assert str(cloud.releases.find_current()) in "".join(machine.lines())
