@@ -21,13 +21,14 @@ with warnings.catch_warnings():
     from oslo_service import backend
 
     backend.init_backend(backend.BackendType.THREADING)  # before Heat is imported, or eventlet would be
-    from heat.common import context, exception
+    from heat.common import context, exception, messaging
     from heat.engine import environment, resources, stack, template
     from heat.engine.resources import stack_resource
     from oslo_config import cfg
 
     from heat_workflow.edges import hot_edges
 
+LOG = logging.getLogger(__name__)
 PLUGINS = Path(__file__).parents[1] / "plugin_dir"
 Parts = dict[str, list[tuple[str, str]]]  # by inline task, what it waits for and by which words
 SAMPLES: dict[str, Any] = {"number": 1, "json": {}, "comma_delimited_list": [], "boolean": True}
@@ -41,7 +42,7 @@ def read_graph(sources: Sources) -> Graph:
         parsed = template.Template(sources.template, env=env, files=sources.files)
         _give_samples(parsed, env)
         root = stack.Stack(context.RequestContext(project_id="plan"), "plan", parsed, convergence=True)
-        nodes, edges = _Reader().read(root, "")
+        nodes, edges = _read(root, "")
     except (exception.HeatException, ValueError, TypeError, KeyError) as failure:
         raise errors.Invalid(str(failure)) from failure
     return Graph(nodes, sorted(set(edges)))
@@ -51,8 +52,10 @@ def _start_heat() -> None:
     logging.getLogger("heat").setLevel(logging.CRITICAL)
     cfg.CONF([], project="heat", default_config_files=[], default_config_dirs=[])
     cfg.CONF.set_override("plugin_dirs", [str(PLUGINS)])
+    cfg.CONF.set_override("max_resources_per_stack", -1)  # to count them Heat would ask its database
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        messaging.setup("fake://", optional=True)  # groups have a client of the engine, which nobody calls here
         resources.initialise()
 
 
@@ -63,47 +66,64 @@ def _give_samples(parsed: Any, env: Any) -> None:
             env.params[name] = SAMPLES.get(schema.type.lower(), name)
 
 
-class _Reader:
-    """Walks a stack and those nested in it."""
-
-    def read(self, root: Any, prefix: str) -> tuple[list[Node], list[Edge]]:
-        """Nodes and edges of the stack, named from ``prefix`` on."""
-        nodes: list[Node] = []
-        edges: list[Edge] = []
-        names = sorted(root.defn.enabled_rsrc_names())
-        required = {name: sorted(root.defn.resource_definition(name).required_resource_names()) for name in names}
-        refuse_circles(required, "resources")
-        for name in names:
-            one = root[name]
-            told = hot_edges(root.defn, one.t)
-            parts: Parts = getattr(one, "parts", dict)()
-            nested = isinstance(one, stack_resource.StackResource)
-            if not getattr(one, "adds_tasks", False) and not nested:
-                continue
-            path = f"{prefix}{name}"
-            nodes.append(Node(path, one.t.resource_type))
-            roots = [f"{path}/{part}" for part, before in parts.items() if not before] or [path]
-            edges += [Edge(f"{prefix}{edge['from']}", root, edge["how"]) for edge in told for root in roots]
-            nodes += [Node(f"{path}/{part}", "task") for part in parts]
-            edges += list(_inner(path, parts))
-            if nested:
-                inner_nodes, inner_edges = self._nested(one, path)
-                nodes, edges = nodes + inner_nodes, edges + inner_edges
-        return nodes, edges
-
-    def _nested(self, resource: Any, path: str) -> tuple[list[Node], list[Edge]]:
-        """The stack inside, as Heat would make it; nothing if that needs values which only a cloud has."""
-        try:
-            inner = resource._parse_nested_stack(
-                path.rpartition("/")[2], resource.child_template(), resource.child_params()
-            )
-        except Exception as failure:
-            logging.getLogger(__name__).warning("%s is not looked into: %s", path, failure)
-            return [], []
-        return self.read(inner, f"{path}/")
+def _read(root: Any, prefix: str) -> tuple[list[Node], list[Edge]]:
+    """Nodes and edges of a stack and of those nested in it, named from ``prefix`` on."""
+    _refuse_disorder(root.defn)
+    nodes: list[Node] = []
+    edges: list[Edge] = []
+    for name in sorted(root.defn.enabled_rsrc_names()):
+        one, path = root[name], f"{prefix}{name}"
+        nested = isinstance(one, stack_resource.StackResource)
+        if not nested and not getattr(one, "adds_tasks", False):
+            continue
+        nodes.append(Node(path, one.t.resource_type))
+        told = [(f"{prefix}{edge['from']}", edge["how"]) for edge in hot_edges(root.defn, one.t)]
+        parts: Parts = getattr(one, "parts", dict)()
+        roots = [f"{path}/{part}" for part, before in parts.items() if not before] or [path]
+        edges += [Edge(source, root_name, how) for source, how in told for root_name in roots]
+        nodes += [Node(f"{path}/{part}", "task") for part in parts]
+        edges += _inside_workflow(path, parts)
+        if nested:
+            inner_nodes, inner_edges = _inside_stack(one, path)
+            nodes, edges = nodes + inner_nodes, edges + inner_edges
+            edges += _around(path, {source for source, _ in told}, inner_nodes, inner_edges)
+    return nodes, edges
 
 
-def _inner(path: str, parts: Parts) -> Iterator[Edge]:
+def _refuse_disorder(defn: Any) -> None:
+    """Invalid if a resource waits for one that is not there, or for itself in the end."""
+    known = defn.all_rsrc_names()
+    required = {
+        name: sorted(defn.resource_definition(name).required_resource_names()) for name in defn.enabled_rsrc_names()
+    }
+    for name, others in sorted(required.items()):
+        for other in others:
+            if other not in known:
+                raise errors.Invalid(f"resource {name} waits for {other}, which is not in the template")
+    refuse_circles(required, "resources")
+
+
+def _inside_stack(resource: Any, path: str) -> tuple[list[Node], list[Edge]]:
+    """The stack inside, as Heat would make it; nothing if that needs values which only a cloud has."""
+    try:
+        inner = resource._parse_nested_stack("nested", resource.child_template(), resource.child_params())
+    except Exception as failure:
+        LOG.warning("%s is not looked into: %s", path, failure)
+        return [], []
+    return _read(inner, f"{path}/")
+
+
+def _around(path: str, sources: set[str], nodes: list[Node], edges: list[Edge]) -> Iterator[Edge]:
+    """What is before a nested stack is before its first tasks, and the stack is done when its last ones are."""
+    targets, used = {edge.target for edge in edges}, {edge.source for edge in edges}
+    for node in nodes:
+        if node.name not in targets:
+            yield from (Edge(source, node.name, f"before {path}", told=False) for source in sources)
+        if node.name not in used:
+            yield Edge(node.name, path, "part of the stack", told=False)
+
+
+def _inside_workflow(path: str, parts: Parts) -> Iterator[Edge]:
     """The edges inside a workflow, and from its last tasks to the workflow, which is done when they are."""
     refuse_circles({part: [source for source, _ in before] for part, before in parts.items()}, f"tasks of {path}")
     used = {source for before in parts.values() for source, _ in before}
