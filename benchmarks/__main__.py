@@ -7,7 +7,7 @@ import importlib
 import os
 import sys
 
-NAMES = ["agent", "chain", "queue"]
+NAMES = ["agent", "chain", "heat-group", "queue"]
 
 
 def main(names: list[str]) -> int:
@@ -18,7 +18,7 @@ def main(names: list[str]) -> int:
     cores, load = os.cpu_count(), os.getloadavg()[0]
     print(f"{cores} cores, load {load:.1f} at the start; medians of alternated rounds")
     for name in names or NAMES:
-        importlib.import_module(f"benchmarks.{name}").run()
+        importlib.import_module(f"benchmarks.{name.replace('-', '_')}").run()
     return 0
 
 

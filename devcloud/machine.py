@@ -13,6 +13,7 @@ from pathlib import Path
 from devcloud.processes import Process, Warden
 from devcloud.registry import Registered
 from devcloud.settings import write_private
+from guest_agent.hooks.contract import PATH
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +52,8 @@ def _agent_conf(directory: Path, join: Mapping[str, str]) -> str:
         "join_token": join["join_token"],
         "ca_pem": (join.get("ca_pem") or "").strip(),
         "state_dir": os.fspath(directory / "state"),
+        # The tools that tests and examples use come with this Python.
+        "hook_path": f"{PATH}:{Path(sys.executable).parent}",
     }
     text = io.StringIO()
     parser.write(text)

@@ -11,7 +11,7 @@ from heat.engine import properties as heat_properties
 
 from heat_workflow.resources import asked, definitions, inline, origin, schema
 from heat_workflow.resources.slots import History, Slot
-from heat_workflow.resources.workflow_schema import BATCH, ON_FAILURE, SEALED, SERVERS, TASKS, task_fields
+from heat_workflow.resources.workflow_schema import BATCH, ON_FAILURE, REQUIRES, SEALED, SERVERS, TASKS, task_fields
 from heat_workflow.shapes import Definition, HeatOrigin, Json, TaskBody
 
 PASSED_ON = (*asked.PASSED_ON, schema.SERVER)
@@ -123,6 +123,16 @@ class InlineTasks:
         except exception.StackValidationFailed as wrong:
             self._refuse(f"task {name}: {wrong.error_message or wrong}")
         return fields
+
+    def parts(self) -> dict[str, list[tuple[str, str]]]:
+        """By task, what it waits for and by which words: for the plan, which knows Heat's resources and no more."""
+        found: dict[str, list[tuple[str, str]]] = {}
+        for name, task in self._tasks().items():
+            said = [(str(other), "requires") for other in task[REQUIRES] or ()]
+            values = task[schema.INPUT_VALUES] or {}
+            said += [(source, f"get_output: {source}.{output}") for _, source, output in inline.references(values)]
+            found[name] = said
+        return found
 
     # -- validation --------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from typing import Any
 from heat.objects import stack as stack_object
 
 from heat_workflow.client import stack_workflow_id
-from heat_workflow.resources.edges import hot_edges
+from heat_workflow.edges import hot_edges
 from heat_workflow.shapes import HeatOrigin, WorkflowRef
 
 DEADLINE_MARGIN = 60.0  # seconds before Heat's own timeout, so that the user reads our reason and not Heat's

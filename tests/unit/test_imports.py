@@ -57,10 +57,19 @@ TABLE = [
         "oslo_config oslo_log uvicorn",
     ),
     room("client", "heat_workflow/client.py heat_workflow/shapes.py", "client errors", "keystoneauth1 requests"),
+    room("edges", "heat_workflow/edges.py", "client", "heat"),
+    room(
+        "plan",
+        "heat_workflow/plan/__init__.py heat_workflow/plan/__main__.py heat_workflow/plan/graph.py "
+        "heat_workflow/plan/sources.py",
+        "plan plan-adapter model errors",
+        "yaml",
+    ),
+    room("plan-adapter", "heat_workflow/plan/hot.py", "plan edges errors", "heat oslo_config oslo_service"),
     room(
         "resources",
         "heat_workflow/client_plugin.py heat_workflow/resources",
-        "client errors resources",
+        "client edges errors resources",
         "heat keystoneauth1 oslo_config oslo_log requests",
     ),
     room("plugin_dir", "heat_workflow/plugin_dir", "resources"),
