@@ -51,6 +51,8 @@ def _agent_conf(directory: Path, join: Mapping[str, str]) -> str:
         "join_token": join["join_token"],
         "ca_pem": (join.get("ca_pem") or "").strip(),
         "state_dir": os.fspath(directory / "state"),
+        # What a test puts here is a hook of every machine, as if the image had brought it.
+        "hooks_dirs": f"{directory.parents[1] / 'hooks'}:/usr/libexec/heat-config/hooks:/var/lib/heat-config/hooks",
     }
     text = io.StringIO()
     parser.write(text)
