@@ -82,8 +82,6 @@ def _heat_conf(settings: Settings) -> Mapping[str, Section]:
         "heat_workflow": {
             "guest_api_url": settings.api_url,
             "guest_ca_file": settings.ca_file,
-            # Nothing is installed here: a machine that boots runs the agent of this checkout.
-            "agent_sha256": "0" * 64,
             # Nothing here takes as long to answer as a machine that boots.
             "waiting_event_after": 5,
         },

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from devcloud.settings import DevCloudError
 from devcloud.stacks import Stack, Stacks
 from heat_workflow.shapes import Task
 
