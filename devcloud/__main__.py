@@ -14,7 +14,7 @@ from pathlib import Path
 
 from devcloud.cloud import DevCloud
 from devcloud.demo import run_demo
-from devcloud.settings import DevCloudError
+from devcloud.settings import HOST, DevCloudError
 
 WATCH_S = 1.0
 
@@ -29,7 +29,7 @@ def main() -> int:
     try:
         with _directory(arguments.dir) as directory:
             if arguments.command == "up":
-                return _up(directory, arguments.port_base, arguments.agents)
+                return _up(directory, arguments.port_base, arguments.agents, arguments.guest_host)
             return _demo(directory, arguments.template, arguments.environment)
     except KeyboardInterrupt:
         return 0 if arguments.command == "up" else 130
@@ -38,8 +38,8 @@ def main() -> int:
         return 1
 
 
-def _up(directory: Path, port_base: int | None, agents: bool) -> int:
-    with DevCloud(directory, port_base, agents) as cloud:
+def _up(directory: Path, port_base: int | None, agents: bool, guest_host: str) -> int:
+    with DevCloud(directory, port_base, agents, guest_host) as cloud:
         print("ready", json.dumps(cloud.ready()), flush=True)
         down: set[str] = set()
         while True:
@@ -73,6 +73,8 @@ def _parse() -> argparse.Namespace:
     up = commands.add_parser("up", help="bring the cloud up until Ctrl-C; prints one line `ready {json}`")
     up.add_argument("--port-base", type=int, help="use this port and the three after it (default: free ones)")
     up.add_argument("--no-agents", dest="agents", action="store_false", help="start no agents for the stacks")
+    guests = "the name or address by which guests reach this machine (default: %(default)s, for local agents)"
+    up.add_argument("--guest-host", default=HOST, metavar="HOST", help=guests)
     demo = commands.add_parser("demo", help="bring the cloud up, create one stack, show its progress")
     demo.add_argument("template", type=Path)
     demo.add_argument("-e", "--environment", type=Path)

@@ -32,7 +32,7 @@ def ensure_certificates(settings: Settings) -> None:
         .sign(ca_key, hashes.SHA256())
     )
     api_key = ec.generate_private_key(ec.SECP256R1())
-    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(HOST)), x509.DNSName("localhost")])
+    names = x509.SubjectAlternativeName([_host(name) for name in sorted({HOST, "localhost", settings.guest_host})])
     api = (
         _builder(_name(HOST), ca_name, api_key.public_key())
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -45,6 +45,13 @@ def ensure_certificates(settings: Settings) -> None:
     write_private(settings.api_key, _pem_of_key(api_key))
     _write_certificate(settings.ca_file, ca)
     _write_certificate(settings.api_certificate, api)
+
+
+def _host(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
 
 
 def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:

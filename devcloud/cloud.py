@@ -22,25 +22,31 @@ from devcloud.key_ring import ensure_key_ring
 from devcloud.people import Person, create_person, log_in
 from devcloud.processes import Server, Warden
 from devcloud.settings import HOST, DevCloudError, ensure_settings
+from heat_workflow.cmd.agent_archive import build_agent
+from heat_workflow.releases import Releases
 
 
 class DevCloud:
     """The cloud of one directory: up inside `with`, down after it. The directory may be used again later.
 
     `keystone`, `heat`, `api` and `nova` (a stand-in) are the server processes; `agents` the machines that stacks have
-    brought up.
+    brought up; `releases` the agents that the API serves. Guests reach the API at `guest_host`.
     """
 
     username = "demo"
     project_name = "demo"
 
-    def __init__(self, directory: Path, port_base: int | None = None, agents: bool = True) -> None:
+    def __init__(
+        self, directory: Path, port_base: int | None = None, agents: bool = True, guest_host: str = HOST
+    ) -> None:
         _bypass_proxy()
         self.directory = directory.resolve()
-        self._settings = settings = ensure_settings(self.directory, port_base)
+        self._settings = settings = ensure_settings(self.directory, port_base, guest_host)
         settings.logs.mkdir(exist_ok=True)
         ensure_certificates(settings)
         ensure_key_ring(settings)
+        self.releases = Releases(settings.agents_dir)
+        self.releases.add(build_agent())
         write_conf_files(settings)
         self.auth_url = f"{settings.auth_url}/v3"
         self.heat_url = f"{settings.heat_url}/v1/{settings.demo_project_id}"

@@ -80,7 +80,7 @@ def _heat_conf(settings: Settings) -> Mapping[str, Section]:
         "clients_keystone": {"auth_uri": settings.auth_url},
         "clients_heat_workflow": {"ca_file": settings.ca_file},
         "heat_workflow": {
-            "guest_api_url": settings.api_url,
+            "guest_api_url": settings.guest_api_url,
             "guest_ca_file": settings.ca_file,
             # Nothing here takes as long to answer as a machine that boots.
             "waiting_event_after": 5,
@@ -98,6 +98,7 @@ def _api_conf(settings: Settings) -> Mapping[str, Section]:
             "cert_file": settings.api_certificate,
             "key_file": settings.api_key,
             "auth_strategy": "keystone",
+            "agents_dir": settings.agents_dir,
         },
         "database": {"connection": f"sqlite:///{directory / 'heat-workflow.sqlite'}"},
         "secrets": {"key_file": settings.key_ring},

@@ -35,6 +35,7 @@ class Settings:
     stack_domain_id: str
     encryption_key: str
     passwords: Mapping[str, str]
+    guest_host: str = HOST
 
     @property
     def auth_url(self) -> str:
@@ -55,6 +56,16 @@ class Settings:
     def nova_url(self) -> str:
         """The root of the stand-in for Nova and Glance."""
         return f"http://{HOST}:{self.nova_port}"
+
+    @property
+    def guest_api_url(self) -> str:
+        """The root of the tasks API as guests reach it."""
+        return f"https://{self.guest_host}:{self.api_port}"
+
+    @property
+    def agents_dir(self) -> Path:
+        """The directory of the released agents."""
+        return self.directory / "released-agents"
 
     @property
     def logs(self) -> Path:
@@ -88,7 +99,7 @@ def load_settings(directory: Path) -> Settings:
     return Settings(directory=directory, **fields)
 
 
-def ensure_settings(directory: Path, port_base: int | None) -> Settings:
+def ensure_settings(directory: Path, port_base: int | None, guest_host: str = HOST) -> Settings:
     """The settings of the cloud in the directory, made now if there is none yet.
 
     A kept directory keeps its ports, because Keystone's catalog names them; another port_base is refused.
@@ -102,7 +113,7 @@ def ensure_settings(directory: Path, port_base: int | None) -> Settings:
             )
         return settings
     directory.mkdir(parents=True, exist_ok=True)
-    settings = _new_settings(directory, port_base)
+    settings = _new_settings(directory, port_base, guest_host)
     fields = dataclasses.asdict(settings)
     del fields["directory"]
     write_private(directory / "settings.json", json.dumps(fields, indent=1))
@@ -115,7 +126,7 @@ def write_private(path: Path, text: str) -> None:
         file.write(text)
 
 
-def _new_settings(directory: Path, port_base: int | None) -> Settings:
+def _new_settings(directory: Path, port_base: int | None, guest_host: str) -> Settings:
     ports = list(range(port_base, port_base + 4)) if port_base is not None else _free_ports(4)
     return Settings(
         directory=directory,
@@ -127,6 +138,7 @@ def _new_settings(directory: Path, port_base: int | None) -> Settings:
         stack_domain_id=uuid.uuid4().hex,
         encryption_key=secrets.token_hex(16),
         passwords={name: secrets.token_urlsafe(16) for name in USERS},
+        guest_host=guest_host,
     )
 
 

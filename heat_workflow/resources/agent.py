@@ -14,11 +14,12 @@ from heat.engine import attributes, constraints, properties, resource, support
 from heat_workflow import errors
 from heat_workflow.client import Client
 from heat_workflow.client_plugin import CLIENT_NAME, MOST_JOIN_TTL
-from heat_workflow.shapes import AgentBody, Registration
+from heat_workflow.resources.user_data import agent_part
+from heat_workflow.shapes import AgentBody, Join, Registration
 
 NAME, CAPABILITIES, SERVER, JOIN_TTL = "name", "capabilities", "server", "join_ttl"
-AGENT_ID, JOIN = "agent_id", "join"
-TOKEN_KEY, EXPIRES_KEY = "join_token", "join_expires_at"
+AGENT_ID, JOIN, USER_DATA = "agent_id", "join", "user_data"
+TOKEN_KEY, EXPIRES_KEY, USER_DATA_KEY = "join_token", "join_expires_at", "user_data"
 
 _Schema = properties.Schema
 
@@ -49,6 +50,15 @@ join_attribute = attributes.Schema(
     type=attributes.Schema.MAP,
     cache_mode=attributes.Schema.CACHE_NONE,
 )
+user_data_attribute = attributes.Schema(
+    _(
+        "User data that makes a server with a stock cloud image join as this agent: it fetches the agent, checks its "
+        "digest, and starts it at every boot. As part of an OS::Heat::MultipartMime it goes with other parts. It stays "
+        "the same after the join token in it was used, so that it replaces no server."
+    ),
+    type=attributes.Schema.STRING,
+    cache_mode=attributes.Schema.CACHE_NONE,
+)
 
 
 class AgentResource(resource.Resource):  # type: ignore[misc]
@@ -75,7 +85,7 @@ class AgentResource(resource.Resource):  # type: ignore[misc]
         ),
         JOIN_TTL: join_ttl_schema,
     }
-    attributes_schema = {AGENT_ID: agent_id_attribute, JOIN: join_attribute}
+    attributes_schema = {AGENT_ID: agent_id_attribute, JOIN: join_attribute, USER_DATA: user_data_attribute}
 
     def handle_create(self) -> None:
         self.resource_id_set(self.uuid)
@@ -87,7 +97,7 @@ class AgentResource(resource.Resource):  # type: ignore[misc]
 
     def _needs_update(self, *args: Any, **kwargs: Any) -> bool:
         changed: bool = super()._needs_update(*args, **kwargs)
-        return changed or self.status == self.FAILED or self._token_expired()
+        return changed or self.status == self.FAILED or self._token_expired() or self._lacks_user_data()
 
     def handle_update(self, json_snippet: Any, tmpl_diff: Any, prop_diff: Any) -> None:
         self.properties = json_snippet.properties(self.properties_schema, self.context)
@@ -106,7 +116,7 @@ class AgentResource(resource.Resource):  # type: ignore[misc]
         )
         if agent["state"] != "pending":
             self.data_delete(TOKEN_KEY)
-        elif JOIN_TTL in prop_diff or TOKEN_KEY not in self.data() or self._token_expired():
+        elif JOIN_TTL in prop_diff or TOKEN_KEY not in self.data() or self._token_expired() or self._lacks_user_data():
             self._keep_token(self._api().rejoin_agent(self.resource_id))
 
     def handle_check(self) -> None:
@@ -128,6 +138,8 @@ class AgentResource(resource.Resource):  # type: ignore[misc]
     def _resolve_attribute(self, name: str) -> Any:
         if self.resource_id is None:
             return None
+        if name == USER_DATA:
+            return self._user_data()
         return self.resource_id if name == AGENT_ID else self._join()
 
     def _server(self) -> str | None:
@@ -146,9 +158,13 @@ class AgentResource(resource.Resource):  # type: ignore[misc]
 
     def _keep_token(self, registration: Registration) -> None:
         """Keep the token, encrypted: the API shows it once. It is dropped when it was used."""
-        if registration.get("join_token"):
-            self.data_set(TOKEN_KEY, registration["join_token"], redact=True)
-            self.data_set(EXPIRES_KEY, registration["join_expires_at"])
+        token, release = registration.get("join_token"), registration.get("agent_sha256")
+        if token is None:
+            return
+        self.data_set(TOKEN_KEY, token, redact=True)
+        self.data_set(EXPIRES_KEY, registration["join_expires_at"])
+        if USER_DATA in self.attributes_schema and release is not None:
+            self.data_set(USER_DATA_KEY, agent_part(self._join_data(token), release), redact=True)
 
     def _token_expired(self) -> bool:
         """Whether a token that nobody used has run out, so that an update makes a new one."""
@@ -158,7 +174,7 @@ class AgentResource(resource.Resource):  # type: ignore[misc]
         expires_at = datetime.datetime.fromisoformat(data[EXPIRES_KEY].replace("Z", "+00:00"))
         return expires_at <= datetime.datetime.now(datetime.timezone.utc)
 
-    def _join(self) -> dict[str, str | None] | None:
+    def _join(self) -> Join | None:
         token = self.data().get(TOKEN_KEY)
         if token is None:
             return None
@@ -167,13 +183,30 @@ class AgentResource(resource.Resource):  # type: ignore[misc]
             if self._api().get_agent(self.resource_id)["state"] != "pending":
                 self.data_delete(TOKEN_KEY)
                 return None
+        return self._join_data(token)
+
+    def _join_data(self, token: str) -> Join:
         plugin = self.client_plugin()
         return {
             "api_url": plugin.guest_api_url(),
-            "agent_id": self.resource_id,
+            "agent_id": str(self.resource_id),
             "join_token": token,
             "ca_pem": plugin.guest_ca_pem(),
         }
+
+    def _user_data(self) -> str:
+        """The text made with the token, kept as it was: another text would replace the server that booted with it."""
+        kept: str | None = self.data().get(USER_DATA_KEY)
+        if kept is None:
+            raise exception.Error(
+                f"agent {self.name}: when it was registered the tasks API had no agent that a server could fetch; have "
+                "its operator run heat-workflow-manage agent build, then update the stack"
+            )
+        return kept
+
+    def _lacks_user_data(self) -> bool:
+        """Whether the last token was given out while the API had no agent to serve."""
+        return USER_DATA in self.attributes_schema and USER_DATA_KEY not in self.data()
 
     def _api(self) -> Client:
         client: Client = self.client_plugin().client_for(self.stack)
