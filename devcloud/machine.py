@@ -13,6 +13,7 @@ from pathlib import Path
 from devcloud.processes import Process, Warden
 from devcloud.registry import Registered
 from devcloud.settings import write_private
+from guest_agent.hooks.contract import PATH
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +52,8 @@ def _agent_conf(directory: Path, join: Mapping[str, str]) -> str:
         "join_token": join["join_token"],
         "ca_pem": (join.get("ca_pem") or "").strip(),
         "state_dir": os.fspath(directory / "state"),
-        # What a test puts here is a hook of every machine, as if the image had brought it.
+        # As if the image had brought them: the tools of this checkout's environment, and hooks that a test adds.
+        "hook_path": f"{Path(sys.executable).parent}:{PATH}",
         "hooks_dirs": f"{directory.parents[1] / 'hooks'}:/usr/libexec/heat-config/hooks:/var/lib/heat-config/hooks",
     }
     text = io.StringIO()

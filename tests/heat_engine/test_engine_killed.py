@@ -11,12 +11,11 @@ import pytest
 from devcloud.cloud import DevCloud
 from devcloud.heat_kill import order_kill
 from devcloud.stacks import Stack, Stacks
-
-BOTH = ("before", "after")
+from tests.faults.counts import F41_MOMENTS
 
 
 def moments(*steps: str) -> list[tuple[str, str]]:
-    return [(when, step) for step in steps for when in BOTH]
+    return [(when, step) for step in steps for when in F41_MOMENTS]
 
 
 def template(hot: Any, diary: pathlib.Path, version: str, **properties: Any) -> dict[str, Any]:
