@@ -57,6 +57,8 @@ def _heat_conf(settings: Settings) -> Mapping[str, Section]:
             "template_dir": etc / "templates",
             "auth_encryption_key": settings.encryption_key,
             "deferred_auth_method": "trusts",
+            "enable_stack_abandon": True,
+            "enable_stack_adopt": True,
             "stack_user_domain_id": settings.stack_domain_id,
             "stack_domain_admin": "heat_domain_admin",
             "stack_domain_admin_password": settings.passwords["heat_domain_admin"],

@@ -18,6 +18,7 @@ from heat.rpc import api as rpc_api
 from oslo_config import cfg
 from oslo_log import log
 
+from devcloud.heat_kill import obey_kills
 from devcloud.settings import load_settings
 from devcloud.sqlite import create_database, is_complete, mark_complete, take_write_lock_late
 from devcloud.wsgi import serve
@@ -29,6 +30,7 @@ THREADS = 32
 def main(directory: Path) -> None:
     """Serve the Heat of the cloud in the directory; a database that is there is used as it is."""
     take_write_lock_late()
+    obey_kills(directory)
     oslo_i18n.enable_lazy()
     log.register_options(CONF)
     CONF(

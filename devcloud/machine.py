@@ -52,8 +52,9 @@ def _agent_conf(directory: Path, join: Mapping[str, str]) -> str:
         "join_token": join["join_token"],
         "ca_pem": (join.get("ca_pem") or "").strip(),
         "state_dir": os.fspath(directory / "state"),
-        # The tools that tests and examples use come with this Python.
-        "hook_path": f"{PATH}:{Path(sys.executable).parent}",
+        # As if the image had brought them: the tools of this checkout's environment, and hooks that a test adds.
+        "hook_path": f"{Path(sys.executable).parent}:{PATH}",
+        "hooks_dirs": f"{directory.parents[1] / 'hooks'}:/usr/libexec/heat-config/hooks:/var/lib/heat-config/hooks",
     }
     text = io.StringIO()
     parser.write(text)

@@ -92,6 +92,10 @@ class Process:
         """Whether it is running now."""
         return not self._ends_within(0)
 
+    def wait(self, seconds: float) -> bool:
+        """Whether it has ended, within these seconds at most."""
+        return self._ends_within(seconds)
+
     def start(self) -> None:
         """Start it; nothing happens if it is running."""
         if self.is_alive:

@@ -16,6 +16,7 @@ from guest_agent.folder import Folder
 from guest_agent.hooks import get_verdict
 from guest_agent.hooks.contract import OUTPUTS_FOLDER, Exit
 from guest_agent.order import BOOTS_MOST, LIMIT, ORDER_FILE, REBOOT_STATUS, Order
+from guest_agent.output_types import as_declared
 from guest_agent.outputs import read_outputs
 from guest_agent.records import Record, write_record
 from guest_agent.report import Report, compose, failed
@@ -113,13 +114,14 @@ def _conclude(order: Order, run: Folder, supervision: Supervision, ending: Endin
     code = ending.code if ending.code is not None else 127
     answer = stdout.whole() if order.answers else b""
     verdict = get_verdict(order.hook)(Exit(code, stdout.text(), stderr.text(), outputs, order.outputs, answer))
-    told = _error_outputs(order, verdict.outputs)
+    typed, wrong = as_declared(order.outputs, verdict.outputs)
+    told = [*_error_outputs(order, verdict.outputs), *wrong]
     return compose(
         "succeeded" if verdict.succeeded and not told else "failed",
         verdict.code,
         stdout=verdict.stdout,
         stderr=verdict.stderr,
-        outputs=verdict.outputs,
+        outputs=typed,
         reason="; ".join(filter(None, [*told, _killed(verdict.reason, code), *notes])),
         infos=infos,
     )

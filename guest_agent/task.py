@@ -61,6 +61,7 @@ class Output:
     name: str
     error_output: bool = False
     hidden: bool = False
+    type: str = "String"
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,12 @@ def read_task(wire: dict[str, Any]) -> Task:
             frozenset(wire.get("hidden_inputs") or []),
         ),
         outputs=tuple(
-            Output(item["name"], bool(item.get("error_output")), item["name"] in hidden_outputs)
+            Output(
+                item["name"],
+                bool(item.get("error_output")),
+                item["name"] in hidden_outputs,
+                str(item.get("type") or "String"),
+            )
             for item in definition.get("outputs") or []
         ),
         server=str(wire.get("server") or ""),

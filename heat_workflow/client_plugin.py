@@ -53,11 +53,6 @@ guest_opts = [
         max=MOST_JOIN_TTL,
         help="Seconds a join token is good for where the template does not say.",
     ),
-    cfg.StrOpt(
-        "agent_sha256",
-        regex="^[0-9a-f]{64}$",
-        help="sha256 of the agent, served by the tasks API, that machines install at their first boot.",
-    ),
     cfg.FloatOpt(
         "waiting_event_after",
         default=60,
@@ -151,13 +146,6 @@ class HeatWorkflowClientPlugin(client_plugin.ClientPlugin):  # type: ignore[misc
     def join_ttl(self) -> int:
         """Seconds a join token is good for where the template does not say."""
         return int(cfg.CONF[GUEST_GROUP].join_token_ttl)
-
-    def agent_sha256(self) -> str:
-        """Which agent a machine installs at its first boot."""
-        digest = cfg.CONF[GUEST_GROUP].agent_sha256
-        if digest is None:
-            raise errors.Invalid("heat.conf says no [heat_workflow] agent_sha256: a server cannot be given the agent")
-        return str(digest)
 
     def waiting_event_after(self) -> float:
         """Seconds after which an event says what a task waits for."""

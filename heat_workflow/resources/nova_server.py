@@ -17,12 +17,16 @@ from heat_workflow.client import Client
 from heat_workflow.client_plugin import CLIENT_NAME
 from heat_workflow.resources import user_data
 from heat_workflow.resources.agent import AGENT_ID, CAPABILITIES, agent_id_attribute, capabilities_schema
-from heat_workflow.shapes import AgentBody, Join
+from heat_workflow.shapes import AgentBody, Join, Registration
 
 BOOT_TTL = 3600  # seconds from the call to Nova until the agent must have joined
 AGENT_KEY = "heat_workflow_agent"  # in the resource's data: the id of the agent that was registered
 USER_DATA_REBUILD = "2.57"  # the Nova microversion from which on a rebuild may bring new user_data
-SOME_TOKEN = f"hwj1.{'0' * 32}.{'0' * 43}"  # as long as a real one: what user_data comes to is known before create
+SOME_REGISTRATION: Registration = {  # as long as a real one: what user_data comes to is known before create
+    "id": "0" * 36,
+    "join_token": f"hwj1.{'0' * 32}.{'0' * 43}",
+    "agent_sha256": "0" * 64,
+}
 
 
 class _Shown(Mapping[str, Any]):
@@ -67,7 +71,7 @@ class ServerResource(nova.Server):  # type: ignore[misc]
         self.data_set(AGENT_KEY, self.uuid)
         registered = self._api().put_agent(self.uuid, self._registration())
         given = self.properties
-        content = self._user_data(given, registered["join_token"])
+        content = self._user_data(given, registered)
         self.properties = _Shown(given, {self.USER_DATA: content, self.USER_DATA_FORMAT: self.RAW})
         try:
             server_id = super().handle_create()
@@ -98,19 +102,22 @@ class ServerResource(nova.Server):  # type: ignore[misc]
             "heat": {"stack_id": self.stack.id, "stack_name": self.stack.name, "resource": self.name},
         }
 
-    def _user_data(self, properties: Any, token: str | None) -> str:
+    def _user_data(self, properties: Any, registered: Registration) -> str:
         """The agent's part, then the author's."""
         content = properties[self.USER_DATA]
         with contextlib.suppress(ValueError):
             content = self.get_software_config(str(uuid.UUID(content)))
+        token, release = registered.get("join_token"), registered.get("agent_sha256")
+        if not token or not release:
+            raise errors.Invalid("the tasks API has no agent to install (see [api] agents_dir), or gave no token")
         plugin = self._plugin()
         join: Join = {
             "api_url": plugin.guest_api_url(),
-            "agent_id": self._agent_id() or self.uuid or SOME_TOKEN[5:41],
-            "join_token": token or SOME_TOKEN,
+            "agent_id": registered["id"],
+            "join_token": token,
             "ca_pem": plugin.guest_ca_pem(),
         }
-        return user_data.with_author_parts(user_data.agent_part(join, plugin.agent_sha256()), content)
+        return user_data.with_author_parts(user_data.agent_part(join, release), content)
 
     # -- no credentials of Heat's ------------------------------------------------------------------------------
 
@@ -158,7 +165,7 @@ class ServerResource(nova.Server):  # type: ignore[misc]
         server = self.client_plugin().fetch_server(self.resource_id)
         if server is None:
             return False
-        content = self._user_data(self._rebuilt, self._api().rejoin_agent(agent_id)["join_token"])
+        content = self._user_data(self._rebuilt, self._api().rejoin_agent(agent_id))
         wanted = {name: step.handler_kwargs.get(name) for name in ("password", "preserve_ephemeral", "meta")}
         given = {name: value for name, value in wanted.items() if value}
         server.rebuild(self._rebuilt[self.IMAGE] or server.image["id"], userdata=content, **given)
@@ -193,7 +200,7 @@ class ServerResource(nova.Server):  # type: ignore[misc]
         result = super().validate()
         if self.user_data_software_config() and self.stack.strict_validate:
             try:
-                self._user_data(self.properties, None)
+                self._user_data(self.properties, SOME_REGISTRATION)
             except errors.Invalid as refusal:
                 raise exception.StackValidationFailed(message=f"server {self.name}: {refusal}") from refusal
         return result

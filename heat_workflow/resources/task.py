@@ -18,6 +18,8 @@ from heat_workflow.resources.steps import Work
 from heat_workflow.resources.waiting import UNFINISHED
 from heat_workflow.shapes import Definition, Json, Task
 
+LAST_LINES = 3  # of stderr, in the reason of a failure
+
 
 class TaskResource(Asked, TaskLifecycle):
     """Runs a software config on a server, once for each action it is wanted for, and waits until it has run.
@@ -83,11 +85,12 @@ class TaskResource(Asked, TaskLifecycle):
         server = origin.server_label(self, task.get("server") or self.properties[schema.SERVER])
         said = f"task {task['name']} on {server}"
         code = task.get("deploy_status_code")
-        if task["state"] != "failed" or code is None:
+        if task["state"] != "failed" or not code:
             return f"{said} {task['state'].replace('_', ' ')}: {task['status_reason']}"
         lines = [line.strip() for line in (task.get("deploy_stderr") or "").splitlines() if line.strip()]
-        why = lines[-1] if lines else task["status_reason"]
-        return f"{said} failed with exit code {code}: {why}"
+        *before, why = lines[-LAST_LINES:] or [task["status_reason"]]
+        came_before = f" (after: {' | '.join(before)})" if before else ""
+        return f"{said} failed with exit code {code}: {why}{came_before}"
 
     # -- attributes --------------------------------------------------------------------------------------------
 

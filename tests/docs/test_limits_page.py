@@ -6,12 +6,14 @@ from __future__ import annotations
 import pytest
 
 from guest_agent import pump
-from heat_workflow.api import guard, guests, limits, routing, schemas, strict_json
+from heat_workflow import conf
+from heat_workflow.api import guard, guest_schemas, limits, reading, strict_json
 from heat_workflow.taskqueue import logs
 from tests.docs.pages import ADMIN
 
 TEXT = " ".join((ADMIN / "limits.rst").read_text().split())
 KIB, MIB = 1024, 1024 * 1024
+MAX_WAIT = next(option.default for option in conf.API if option.name == "max_wait")
 
 
 @pytest.mark.parametrize(
@@ -19,7 +21,8 @@ KIB, MIB = 1024, 1024 * 1024
     [
         f"empty without having waited: {limits.EMPTY_CLAIMS.per_second:g} per second and agent, "
         f"{limits.EMPTY_CLAIMS.burst} at once",
-        f"heartbeats: 1 in {1 / limits.HEARTBEATS.per_second:g} seconds for each task, {limits.HEARTBEATS.burst} at once",
+        f"heartbeats: 1 in {1 / limits.HEARTBEATS.per_second:g} seconds for each task, "
+        f"{limits.HEARTBEATS.burst} at once",
         f"log chunks: {limits.LOG_CHUNKS.per_second:g} per second for each task, {limits.LOG_CHUNKS.burst} at once",
         f"hello and rotation: {limits.SESSIONS.per_second:g} per second and agent, {limits.SESSIONS.burst} at once",
         f"that were refused: {limits.REFUSALS.per_second:g} per second, {limits.REFUSALS.burst} at once",
@@ -28,13 +31,14 @@ KIB, MIB = 1024, 1024 * 1024
         f"wrong join tokens: {limits.WRONG_JOIN_TOKENS.per_second * 60:g} per minute",
         f"The first {limits.AUDITS.burst} security events of an agent and kind are written down, then "
         f"{'one' if limits.AUDITS.per_second * 60 == 1 else '?'} per minute",
-        f"body of a request - {routing.BODY_MOST // MIB} MiB, within {routing.BODY_SECONDS:g} s",
+        f"body of a request - {reading.BODY_MOST // MIB} MiB, within {reading.BODY_SECONDS:g} s",
         f"headers; URL - {guard.HEADERS_MOST // KIB} KiB; {guard.URL_MOST // KIB} KiB",
         f"depth of JSON; a number - {strict_json.DEPTH_MOST} levels",
-        f"one output; all of a report - {schemas.OUTPUT_MOST // KIB} KiB; {schemas.OUTPUTS_MOST // KIB} KiB",
+        f"one output; all of a report - {guest_schemas.OUTPUT_MOST // KIB} KiB; "
+        f"{guest_schemas.OUTPUTS_MOST // KIB} KiB",
         f"live log of an attempt - {logs.KEPT_MOST // MIB} MiB",
         f"head {pump.HEAD // KIB} KiB and tail {pump.TAIL // KIB} KiB",
-        f"a wait - {guests.MAX_WAIT:g} s",
+        f"a wait - {MAX_WAIT:g} s",
     ],
 )
 def test_a_limit_is_told_as_it_is(phrase: str) -> None:

@@ -40,6 +40,7 @@ F26_KILLS = _times(3)
 F27_CUTS = _times(60)
 F28_REWINDS = _times(5)
 F39_DELIVERIES = _times(50)
+F41_MOMENTS = ("before", "after") if FACTOR > 1 else ("after",)  # of every step, at which heat-engine is killed
 F43_RACES = {"sqlite": _times(60), "postgresql": _times(60), "mariadb": _times(30)}
 F44_RACES = {"sqlite": _times(40), "postgresql": _times(40), "mariadb": _times(20)}
 F47_SECONDS = 4 * FACTOR

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from devcloud.settings import ensure_settings
-from heat_workflow.api import guests
+from heat_workflow import conf
 from heat_workflow.api.limits import WRONG_JOIN_TOKENS
 from tests.harness.callers import DEFINITION, Operator, new_id
 from tests.harness.proxies import ETC, Nginx
@@ -133,4 +133,5 @@ def test_no_timeout_of_the_proxy_is_shorter_than_a_wait() -> None:
     text = "".join(Path(path).read_text() for path in ETC.iterdir())
     seconds = [int(found) for found in re.findall(r"proxy_(?:read|send)_timeout (\d+)s", text)]
     assert len(seconds) == 2
-    assert min(seconds) >= guests.MAX_WAIT + 10
+    most = next(option.default for option in conf.API if option.name == "max_wait")
+    assert min(seconds) >= most + 10

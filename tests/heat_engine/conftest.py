@@ -10,6 +10,8 @@ import pytest
 
 from tests.harness.hot import Hot
 
+pytest.register_assert_rewrite("tests.heat_engine.parity")
+
 if TYPE_CHECKING:
     from devcloud.cloud import DevCloud
     from devcloud.stacks import Stack
