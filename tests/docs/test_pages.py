@@ -179,4 +179,5 @@ def test_files_that_pages_name_are_in_the_project() -> None:
     for page in PAGES:
         for text in literals(page):
             if re.fullmatch(r"(etc|doc|tests|tools|templates|benchmarks|api-ref|releasenotes|\.ci)/[\w./-]+", text):
-                assert (ROOT / text).exists(), f"{name(page)}: {text}"
+                made = text.startswith("doc/build")
+                assert made or (ROOT / text).exists(), f"{name(page)}: {text}"

@@ -9,6 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+# Heat's own modules warn of what they will leave behind.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
 VALUES: dict[str, Any] = {"a": 1, "b": {"c": [None]}, "none": None}
 names = st.sampled_from(["a", "b", "none", "missing", "get_input", "other"])
 configs = st.recursive(
