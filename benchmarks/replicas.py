@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Replicas: two API processes on one PostgreSQL, half of the agents at each; and how soon one wakes the other's poll."""
+"""Replicas: two API processes on one PostgreSQL, half of the agents at each; how soon one wakes the other's poll."""
 
 from __future__ import annotations
 

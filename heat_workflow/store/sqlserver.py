@@ -24,13 +24,13 @@ from heat_workflow.store import Tx
 from heat_workflow.store.claims import ServerDialect, server_dialect
 from heat_workflow.store.clock import DatabaseClock
 from heat_workflow.store.keyring import KeyRing
-from heat_workflow.store.notices import Notices, notices_for
+from heat_workflow.store.notices import Notices, Teller, notices_for
 from heat_workflow.store.prepared import Prepared
 from heat_workflow.store.transaction import SqlTx
 
 LOG = log.getLogger(__name__)
 T = TypeVar("T")
-_CONNECTIONS = 16
+_CONNECTIONS = 16  # at most so many threads at once, too: more would only take the interpreter from each other
 _TRIES = 12  # of one transaction against deadlocks and lock waits, which are the database's way of taking turns
 _TRY_MOST = 15.0  # seconds after which no further try begins
 
@@ -60,6 +60,7 @@ class ServerStore:
         self._threads = concurrent.futures.ThreadPoolExecutor(_CONNECTIONS, "store")
         self._notices: Notices = notices_for(self._engine)
         self._listener: threading.Thread | None = None
+        self._teller: Teller | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake: Callable[[Mapping[str, int]], None] = lambda keys: None
         self._closed = False
@@ -73,10 +74,13 @@ class ServerStore:
             target=self._notices.listen, args=(self._wake_soon,), name="store-news", daemon=True
         )
         self._listener.start()
+        self._teller = Teller(self._engine, self._notices)
 
     async def close(self) -> None:
         self._closed = True
         self._notices.stop()
+        if self._teller is not None:
+            await asyncio.to_thread(self._teller.close)
         if self._listener is not None:
             await asyncio.to_thread(self._listener.join)
         self._threads.shutdown()
@@ -128,12 +132,12 @@ class ServerStore:
             tx = self._tx(connection)
             result = fn(tx)
             tx.flush_events()
-            if tx.wakes:
-                self._notices.send(connection, tx.wakes, tx.now)
             failpoint("commit.before")
         failpoint("commit.after")
         if tx.wakes:
             self._wake_soon(tx.wakes)
+            if self._teller is not None:
+                self._teller.tell(tx.wakes)
         if tx.finished:
             with self._counting:
                 self.finished.update(tx.finished)
