@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Growth: claims with a million finished tasks and a hundred thousand ready ones in the store, beside an empty store."""
+"""Growth: claims with a million finished and a hundred thousand ready tasks in the store, beside an empty store."""
 
 from __future__ import annotations
 
