@@ -175,6 +175,23 @@ def test_every_error_code_is_on_the_page_and_no_other() -> None:
     assert told == codes()
 
 
+def agent_events() -> set[str]:
+    """Every type of security event that is written."""
+    found = set()
+    for path in (ROOT / "heat_workflow" / "taskqueue").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("insert_agent_event"):
+                found |= {part.value for part in ast.walk(node.args[1]) if isinstance(part, ast.Constant)}
+    return {str(word) for word in found}
+
+
+def test_every_security_event_is_on_the_page_and_no_other() -> None:
+    page = (ADMIN / "troubleshooting.rst").read_text()
+    table = page[page.index("* - Event\n") : page.index("If the machine is yours")]
+    told = {word for row in re.findall(r"\* - (``.*``)", table) for word in re.findall(r"``([a-z-]+)``", row)}
+    assert told == agent_events()
+
+
 def test_files_that_pages_name_are_in_the_project() -> None:
     for page in PAGES:
         for text in literals(page):
