@@ -19,7 +19,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from guest_agent import config as agent_config
 from guest_agent import main as agent
+from heat_workflow.api.app import routes
 from heat_workflow.api.metrics import Metrics
+from heat_workflow.api.policies import list_rules
 from heat_workflow.cmd import manage
 from heat_workflow.model import FINISHED
 from tests.docs.pages import ADMIN, ROOT, blocks, commands, literals, pages
@@ -173,6 +175,47 @@ def test_every_error_code_is_on_the_page_and_no_other() -> None:
     table = page[page.index("Error codes\n") :]
     told = {code for row in re.findall(r"\* - (``.*``)", table) for code in re.findall(r"``([a-z-]+)``", row)}
     assert told == codes()
+
+
+def _shape(path: str) -> str:
+    return re.sub(r"{[^}]*}", "{}", path)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "contributor" not in page.parts], ids=name)
+def test_requests_that_a_page_names_have_a_route(page: Path) -> None:
+    known = {f"{route.method} {_shape(route.path)}": route for route in routes(["operator", "guest"])}
+    for text in literals(page):
+        found = re.fullmatch(r"(GET|POST|PUT|PATCH|DELETE) (/[^ ?]*)(?:\?(\S*))?", text)
+        if found is None:
+            continue
+        route = known.get(f"{found[1]} {_shape(found[2])}")
+        assert route is not None, text
+        asked = {part.partition("=")[0] for part in (found[3] or "").split("&") if part}
+        assert asked <= set(route.query.model_fields if route.query else ()), text
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_policy_rules_that_a_page_names_are_there(page: Path) -> None:
+    rules = {rule.name for rule in list_rules()}
+    named = {text for text in literals(page) if re.fullmatch(r"(workflows|tasks|agents|secrets):\w+", text)}
+    assert named <= rules
+
+
+def agent_events() -> set[str]:
+    """Every type of security event that is written."""
+    found = set()
+    for path in (ROOT / "heat_workflow" / "taskqueue").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("insert_agent_event"):
+                found |= {part.value for part in ast.walk(node.args[1]) if isinstance(part, ast.Constant)}
+    return {str(word) for word in found}
+
+
+def test_every_security_event_is_on_the_page_and_no_other() -> None:
+    page = (ADMIN / "troubleshooting.rst").read_text()
+    table = page[page.index("* - Event\n") : page.index("If the machine is yours")]
+    told = {word for row in re.findall(r"\* - (``.*``)", table) for word in re.findall(r"``([a-z-]+)``", row)}
+    assert told == agent_events()
 
 
 def test_files_that_pages_name_are_in_the_project() -> None:

@@ -95,3 +95,9 @@ def test_a_unit_starts_a_command_that_there_is(unit: Path) -> None:
         assert (ETC / f"{Path(file).name}.sample").exists(), file
     if name == "heat-workflow-manage":
         manage._parser().parse_args(command[1:])
+
+
+def test_the_agents_unit_is_the_one_that_user_data_installs() -> None:
+    installed = (ROOT / "heat_workflow" / "resources" / "agent.service").read_text()
+    kept = (ETC / "systemd" / "heat-workflow-agent.service").read_text()
+    assert kept == installed.replace("@START@", "/usr/bin/heat-workflow-agent run"), "run tools/generate"

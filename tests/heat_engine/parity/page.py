@@ -13,8 +13,6 @@ PATH = pathlib.Path(__file__).parents[3] / "doc" / "source" / "user" / "parity.r
 MODULES = (resources, values, again, ending)  # importing them fills the table
 
 HEAD = """\
-:orphan:
-
 .. Made from the table in tests/heat_engine/parity; run python -m tests.heat_engine.parity.page after a change there.
 
 ===============================================
