@@ -4,19 +4,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
-from urllib.parse import quote
+from collections.abc import Iterator, Sequence
+from typing import cast
 
-from keystoneauth1 import adapter, exceptions
-from keystoneauth1 import session as ks_session
-
-from heat_workflow import errors
 from heat_workflow.shapes import Agent, AgentBody, Json, Registration, Task, TaskBody, Workflow, WorkflowBody
+from heat_workflow.wire import SERVICE_TYPE, Wire, path_of
 
-SERVICE_TYPE = "guest-tasks"
-CONNECT_TIMEOUT = 10.0  # seconds until the other side has to accept a connection
-READ_TIMEOUT = 45.0  # seconds until it has to answer, on top of what a long poll waits
+__all__ = ["SERVICE_TYPE", "Client", "stack_workflow_id"]
 
 _STACKS = uuid.uuid5(uuid.NAMESPACE_URL, "urn:openstack:heat-workflow:stacks")
 
@@ -26,48 +20,13 @@ def stack_workflow_id(root_stack_id: str) -> str:
     return str(uuid.uuid5(_STACKS, root_stack_id))
 
 
-_FAMILIES: Mapping[int, type[errors.HeatWorkflowError]] = {
-    400: errors.Malformed,
-    401: errors.Unauthenticated,
-    403: errors.Forbidden,
-    404: errors.NotFound,
-    409: errors.Conflict,
-    410: errors.Gone,
-    413: errors.TooLarge,
-    415: errors.UnsupportedMedia,
-    422: errors.Invalid,
-    429: errors.TooMany,
-    503: errors.Unavailable,
-}
-
-
-class Client:
+class Client(Wire):
     """Talks to the tasks API as the project of the session's token.
 
     Every method raises the family of ``heat_workflow.errors`` that the API answered with, and ``Unavailable`` when
     the API cannot be reached; PUT, GET and DELETE may then simply be repeated. Bodies are never logged: they hold
     inputs, outputs and join tokens. The CA to trust is the session's.
     """
-
-    def __init__(
-        self,
-        session: ks_session.Session,
-        *,
-        endpoint_override: str | None = None,
-        interface: str = "public",
-        region_name: str | None = None,
-        global_request_id: str | None = None,
-    ) -> None:
-        self._http = adapter.Adapter(
-            session,
-            service_type=SERVICE_TYPE,
-            interface=interface,
-            region_name=region_name,
-            endpoint_override=endpoint_override,
-            global_request_id=global_request_id,
-            client_name="heat-workflow",
-            raise_exc=False,
-        )
 
     # -- the service itself ------------------------------------------------------------------------------------
 
@@ -91,51 +50,51 @@ class Client:
 
     def put_workflow(self, workflow_id: str, body: WorkflowBody) -> Workflow:
         """The workflow under the caller's id; the same body may be repeated, another is a Conflict."""
-        return cast(Workflow, self._call("PUT", _path("workflows", workflow_id), body))
+        return cast(Workflow, self._call("PUT", path_of("workflows", workflow_id), body))
 
     def list_workflows(self, **filters: str | int) -> Iterator[Workflow]:
         """The project's workflows, page by page; filters: state, tag, name, limit (of a page)."""
-        return cast("Iterator[Workflow]", self._pages(_path("workflows"), "workflows", filters))
+        return cast("Iterator[Workflow]", self._pages(path_of("workflows"), "workflows", filters))
 
     def get_workflow(self, workflow_id: str, *, wait: float = 0) -> Workflow:
         """The workflow as it stands, or once it is finished if that is sooner than ``wait`` seconds (50 at most)."""
-        return cast(Workflow, self._call("GET", _path("workflows", workflow_id), wait=wait))
+        return cast(Workflow, self._call("GET", path_of("workflows", workflow_id), wait=wait))
 
     def patch_workflow(self, workflow_id: str, changes: WorkflowBody) -> Workflow:
         """Rename it, replace its tags."""
-        return cast(Workflow, self._call("PATCH", _path("workflows", workflow_id), changes))
+        return cast(Workflow, self._call("PATCH", path_of("workflows", workflow_id), changes))
 
     def delete_workflow(self, workflow_id: str) -> None:
         """Cancel what runs, then remove it."""
-        self._call("DELETE", _path("workflows", workflow_id))
+        self._call("DELETE", path_of("workflows", workflow_id))
 
     def pause_workflow(self, workflow_id: str) -> Workflow:
         """Hand out nothing new; what runs goes on."""
-        return cast(Workflow, self._call("POST", _path("workflows", workflow_id, "pause")))
+        return cast(Workflow, self._call("POST", path_of("workflows", workflow_id, "pause")))
 
     def resume_workflow(self, workflow_id: str) -> Workflow:
         """Hand out work again."""
-        return cast(Workflow, self._call("POST", _path("workflows", workflow_id, "resume")))
+        return cast(Workflow, self._call("POST", path_of("workflows", workflow_id, "resume")))
 
     def cancel_workflow(self, workflow_id: str) -> Workflow:
         """Stop every task that is not finished."""
-        return cast(Workflow, self._call("POST", _path("workflows", workflow_id, "cancel")))
+        return cast(Workflow, self._call("POST", path_of("workflows", workflow_id, "cancel")))
 
     def rerun_workflow(self, workflow_id: str) -> Workflow:
         """Run the failed tasks, and what depends on them, again."""
-        return cast(Workflow, self._call("POST", _path("workflows", workflow_id, "rerun")))
+        return cast(Workflow, self._call("POST", path_of("workflows", workflow_id, "rerun")))
 
     def undo_workflow(self, workflow_id: str) -> Workflow:
         """Take back what succeeded, in reverse order."""
-        return cast(Workflow, self._call("POST", _path("workflows", workflow_id, "undo")))
+        return cast(Workflow, self._call("POST", path_of("workflows", workflow_id, "undo")))
 
     def get_graph(self, workflow_id: str) -> dict[str, Json]:
         """Nodes and edges with their states."""
-        return cast("dict[str, Json]", self._call("GET", _path("workflows", workflow_id, "graph")))
+        return cast("dict[str, Json]", self._call("GET", path_of("workflows", workflow_id, "graph")))
 
     def list_events(self, workflow_id: str, *, after: int = 0, wait: float = 0) -> list[dict[str, Json]]:
         """The events after number ``after``, in order and without gaps; waits for the first if there is none."""
-        answer = self._call("GET", _path("workflows", workflow_id, "events"), params={"after": after}, wait=wait)
+        answer = self._call("GET", path_of("workflows", workflow_id, "events"), params={"after": after}, wait=wait)
         return cast("list[dict[str, Json]]", answer["events"])
 
     # -- tasks -------------------------------------------------------------------------------------------------
@@ -143,7 +102,7 @@ class Client:
     def post_tasks(self, workflow_id: str, tasks: list[TaskBody], *, amend: bool = False) -> list[Task]:
         """Add tasks, all or none, also while the workflow runs; with ``amend`` to a sealed one too."""
         body = {"tasks": tasks, "amend": True} if amend else {"tasks": tasks}
-        answer = self._call("POST", _path("workflows", workflow_id, "tasks"), body)
+        answer = self._call("POST", path_of("workflows", workflow_id, "tasks"), body)
         return cast("list[Task]", answer["tasks"])
 
     def act_on_tasks(self, workflow_id: str, action: str, ids: Sequence[str]) -> list[Task]:
@@ -151,20 +110,20 @@ class Client:
 
         ``remove`` detaches a task, and its name is free: it is no member of its fan-out any more. May be repeated.
         """
-        path = _path("workflows", workflow_id, "tasks", "actions")
+        path = path_of("workflows", workflow_id, "tasks", "actions")
         return cast("list[Task]", self._call("POST", path, {"action": action, "ids": list(ids)})["tasks"])
 
     def put_task(self, workflow_id: str, task_id: str, body: TaskBody) -> Task:
         """The task under the caller's id; the same body may be repeated, another is a Conflict."""
-        return cast(Task, self._call("PUT", _path("workflows", workflow_id, "tasks", task_id), body))
+        return cast(Task, self._call("PUT", path_of("workflows", workflow_id, "tasks", task_id), body))
 
     def list_tasks(self, workflow_id: str, **filters: str | int) -> Iterator[Task]:
         """The workflow's tasks, page by page; filters as the API has them, and limit (of a page)."""
-        return cast("Iterator[Task]", self._pages(_path("workflows", workflow_id, "tasks"), "tasks", filters))
+        return cast("Iterator[Task]", self._pages(path_of("workflows", workflow_id, "tasks"), "tasks", filters))
 
     def list_fanout(self, workflow_id: str, name: str, *, wait: float = 0) -> Iterator[Task]:
         """Every attached run of a fan-out's members, or once none is unfinished if that is sooner than ``wait``."""
-        path = _path("workflows", workflow_id, "tasks")
+        path = path_of("workflows", workflow_id, "tasks")
         return cast("Iterator[Task]", self._pages(path, "tasks", {"fanout": name}, wait))
 
     def get_task(self, workflow_id: str, task_id: str, *, wait: float = 0, reveal: bool = False) -> Task:
@@ -173,153 +132,77 @@ class Client:
         ``reveal`` asks for the values of hidden outputs, which the policy may refuse.
         """
         params = {"reveal": "true"} if reveal else None
-        path = _path("workflows", workflow_id, "tasks", task_id)
+        path = path_of("workflows", workflow_id, "tasks", task_id)
         return cast(Task, self._call("GET", path, params=params, wait=wait))
 
     def patch_task(self, workflow_id: str, task_id: str, changes: TaskBody) -> Task:
         """Change what has not been claimed yet."""
-        return cast(Task, self._call("PATCH", _path("workflows", workflow_id, "tasks", task_id), changes))
+        return cast(Task, self._call("PATCH", path_of("workflows", workflow_id, "tasks", task_id), changes))
 
     def delete_task(self, workflow_id: str, task_id: str) -> None:
         """Cancel it if it is not finished, and detach it from its owner; history stays. May be repeated."""
-        self._call("DELETE", _path("workflows", workflow_id, "tasks", task_id))
+        self._call("DELETE", path_of("workflows", workflow_id, "tasks", task_id))
 
     def cancel_task(self, workflow_id: str, task_id: str) -> Task:
         """Ask for its end; a guest that runs it hears so at its next heartbeat."""
-        return cast(Task, self._call("POST", _path("workflows", workflow_id, "tasks", task_id, "cancel")))
+        return cast(Task, self._call("POST", path_of("workflows", workflow_id, "tasks", task_id, "cancel")))
 
     def rerun_task(self, workflow_id: str, task_id: str) -> Task:
         """A new attempt of a task that failed, timed out, was cancelled or skipped."""
-        return cast(Task, self._call("POST", _path("workflows", workflow_id, "tasks", task_id, "rerun")))
+        return cast(Task, self._call("POST", path_of("workflows", workflow_id, "tasks", task_id, "rerun")))
 
     def undo_task(self, workflow_id: str, task_id: str) -> Task:
         """The new task that takes this one back with its own inputs and outputs."""
-        return cast(Task, self._call("POST", _path("workflows", workflow_id, "tasks", task_id, "undo")))
+        return cast(Task, self._call("POST", path_of("workflows", workflow_id, "tasks", task_id, "undo")))
 
     def list_attempts(self, workflow_id: str, task_id: str) -> list[dict[str, Json]]:
         """Every attempt with its times, agent and result."""
-        answer = self._call("GET", _path("workflows", workflow_id, "tasks", task_id, "attempts"))
+        answer = self._call("GET", path_of("workflows", workflow_id, "tasks", task_id, "attempts"))
         return cast("list[dict[str, Json]]", answer["attempts"])
 
     def get_log(self, workflow_id: str, task_id: str) -> str:
         """What the task has written so far."""
-        return cast(str, self._send("GET", _path("workflows", workflow_id, "tasks", task_id, "log")).text)
+        return cast(str, self._send("GET", path_of("workflows", workflow_id, "tasks", task_id, "log")).text)
 
     # -- agents ------------------------------------------------------------------------------------------------
 
     def put_agent(self, agent_id: str, body: AgentBody) -> Registration:
         """Register an agent; repeated while nobody has enrolled it makes a new join token and kills the old one."""
-        return cast(Registration, self._call("PUT", _path("agents", agent_id), body))
+        return cast(Registration, self._call("PUT", path_of("agents", agent_id), body))
 
     def list_agents(self, **filters: str | int) -> Iterator[Agent]:
         """The project's agents, page by page; filters: state, server, version, seen_before, all_projects (admin)."""
-        return cast("Iterator[Agent]", self._pages(_path("agents"), "agents", filters))
+        return cast("Iterator[Agent]", self._pages(path_of("agents"), "agents", filters))
 
     def get_agent(self, agent_id: str) -> Agent:
         """The agent as it stands: state, last seen, running tasks."""
-        return cast(Agent, self._call("GET", _path("agents", agent_id)))
+        return cast(Agent, self._call("GET", path_of("agents", agent_id)))
 
     def patch_agent(self, agent_id: str, changes: AgentBody) -> Agent:
         """Rename it, grant or take capabilities, bind it to a server."""
-        return cast(Agent, self._call("PATCH", _path("agents", agent_id), changes))
+        return cast(Agent, self._call("PATCH", path_of("agents", agent_id), changes))
 
     def delete_agent(self, agent_id: str) -> None:
         """Revoke it: from the next request on its credential is good for nothing. May be repeated."""
-        self._call("DELETE", _path("agents", agent_id))
+        self._call("DELETE", path_of("agents", agent_id))
 
     def list_agent_events(self, agent_id: str) -> list[dict[str, Json]]:
         """What happened to its identity."""
-        return cast("list[dict[str, Json]]", self._call("GET", _path("agents", agent_id, "events"))["events"])
+        return cast("list[dict[str, Json]]", self._call("GET", path_of("agents", agent_id, "events"))["events"])
 
     def rejoin_agent(self, agent_id: str, join_ttl: float | None = None) -> Registration:
         """A new join token for a new disk; the old credential is revoked, ``suspect`` is cleared."""
         body = None if join_ttl is None else {"join_ttl": join_ttl}
-        return cast(Registration, self._call("POST", _path("agents", agent_id, "rejoin"), body))
+        return cast(Registration, self._call("POST", path_of("agents", agent_id, "rejoin"), body))
 
     def quarantine_agent(self, agent_id: str) -> Agent:
         """Hand it nothing and leave the guest's evidence in place."""
-        return cast(Agent, self._call("POST", _path("agents", agent_id, "quarantine")))
+        return cast(Agent, self._call("POST", path_of("agents", agent_id, "quarantine")))
 
     def drain_agent(self, agent_id: str) -> Agent:
         """Let it finish what it has and hand it nothing new."""
-        return cast(Agent, self._call("POST", _path("agents", agent_id, "drain")))
+        return cast(Agent, self._call("POST", path_of("agents", agent_id, "drain")))
 
     def undrain_agent(self, agent_id: str) -> Agent:
         """Hand it work again."""
-        return cast(Agent, self._call("POST", _path("agents", agent_id, "undrain")))
-
-    # -- the wire ----------------------------------------------------------------------------------------------
-
-    def _pages(self, path: str, key: str, filters: Mapping[str, str | int], wait: float = 0) -> Iterator[Any]:
-        params: dict[str, str | int] = dict(filters)
-        while True:
-            answer = self._call("GET", path, params=params, wait=wait)
-            wait = 0
-            yield from answer[key]
-            if not answer.get("next_marker"):
-                return
-            params["marker"] = answer["next_marker"]
-
-    def _call(
-        self,
-        method: str,
-        path: str,
-        body: object = None,
-        *,
-        params: Mapping[str, str | int] | None = None,
-        wait: float = 0,
-    ) -> Any:
-        response = self._send(method, path, body, params=params, wait=wait)
-        return response.json() if response.content else None
-
-    def _send(
-        self,
-        method: str,
-        path: str,
-        body: object = None,
-        *,
-        params: Mapping[str, str | int] | None = None,
-        wait: float = 0,
-    ) -> Any:
-        query: dict[str, str | int | float] = dict(params or {})
-        if wait:
-            query["wait"] = wait
-        kwargs: dict[str, object] = {"timeout": (CONNECT_TIMEOUT, READ_TIMEOUT + wait), "log": False}
-        if body is not None:
-            kwargs["json"] = body
-        if query:
-            kwargs["params"] = query
-        try:
-            response = self._http.request(path, method, **kwargs)
-        except (exceptions.ConnectionError, exceptions.RetriableConnectionFailure) as failure:
-            raise errors.Unavailable(f"{method} {path}: the tasks API cannot be reached: {failure}") from failure
-        except exceptions.Unauthorized as failure:
-            raise errors.Unauthenticated(f"{method} {path}: keystone gave no token: {failure}") from failure
-        except exceptions.ServiceUnavailable as failure:
-            raise errors.Unavailable(f"{method} {path}: keystone cannot be reached: {failure}") from failure
-        except exceptions.ClientException as failure:
-            detail = f"{method} {path}: {failure}; is there an endpoint of service type {SERVICE_TYPE} in the catalog?"
-            raise errors.HeatWorkflowError(detail, code="no-endpoint") from failure
-        if response.status_code >= 400:
-            raise _error(method, path, response)
-        return response
-
-
-def _path(*parts: str) -> str:
-    return "/v1/" + "/".join(quote(part, safe="") for part in parts)
-
-
-def _error(method: str, path: str, response: Any) -> errors.HeatWorkflowError:
-    """The answer as the family it stands for, with the API's own words.
-
-    What is not the API's own answer comes from a proxy, or from an API that is going down: it may be asked again.
-    """
-    status = response.status_code
-    try:
-        first = response.json()["errors"][0]
-        family, detail, code = _FAMILIES.get(status, errors.HeatWorkflowError), first["detail"], first.get("code")
-    except (ValueError, LookupError, TypeError):
-        family = errors.Unavailable if status >= 500 else _FAMILIES.get(status, errors.HeatWorkflowError)
-        detail, code = f"{method} {path}: HTTP {status} {response.reason}", None
-    retry_after = response.headers.get("Retry-After", "")
-    return family(detail, code=code, retry_after=float(retry_after) if retry_after.isdigit() else None)
+        return cast(Agent, self._call("POST", path_of("agents", agent_id, "undrain")))

@@ -10,7 +10,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from heat_workflow.api import app, limits
+from heat_workflow.api import app, limits, reading
+from heat_workflow.cmd.protocol import BoundedProtocol
 from heat_workflow.store import tables
 from heat_workflow.store.clock import DatabaseClock
 from heat_workflow.store.statements import tasks as statements
@@ -58,3 +59,9 @@ def _skew(seconds: float) -> None:
     time.time = lambda: wall() + seconds
     time.monotonic = lambda: monotonic() + seconds
     DatabaseClock.__init__.__defaults__ = (time.monotonic,)
+
+
+def without_patience() -> None:
+    """Slow peers are let go after a second and a half instead of half a minute."""
+    BoundedProtocol.head_seconds = 1.5
+    reading.read_body.__defaults__ = (1.5,)

@@ -56,7 +56,12 @@ TABLE = [
         "cmd api taskqueue wakeup store releases model errors conf",
         "oslo_config oslo_log uvicorn",
     ),
-    room("client", "heat_workflow/client.py heat_workflow/shapes.py", "client errors", "keystoneauth1 requests"),
+    room(
+        "client",
+        "heat_workflow/client.py heat_workflow/wire.py heat_workflow/shapes.py",
+        "client errors",
+        "keystoneauth1 requests",
+    ),
     room("edges", "heat_workflow/edges.py", "client", "heat"),
     room(
         "plan",

@@ -66,6 +66,7 @@ class World:
             "PATCH /v1/workflows/{workflow_id}/tasks/{task_id}": {"priority": 1},
             "PUT /v1/agents/{agent_id}": {"name": "agent"},
             "PATCH /v1/agents/{agent_id}": {"name": "renamed"},
+            "POST /v1/agents/{agent_id}/rejoin": {},
             "POST /agent/v1/enroll": {"credential_sha256": sha256, "nonce": "n"},
             "POST /agent/v1/hello": {"nonce": self.agent.nonce},
             "PUT /agent/v1/credential": {"next_sha256": sha256},
