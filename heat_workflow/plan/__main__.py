@@ -9,6 +9,7 @@ from pathlib import Path
 
 from heat_workflow import errors
 from heat_workflow.plan.graph import as_dot, as_json
+from heat_workflow.plan.sources import read_sources
 
 
 def main(arguments: list[str]) -> int:
@@ -17,12 +18,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("-e", "--environment", type=Path)
     parser.add_argument("--format", choices=("dot", "json"), default="dot")
     asked = parser.parse_args(arguments)
-    # Heat takes seconds to load: not for --help, nor for a mistake on the command line.
-    from heat_workflow.plan.hot import read_graph
-    from heat_workflow.plan.sources import read_sources
-
     try:
-        graph = read_graph(read_sources(asked.template, asked.environment))
+        sources = read_sources(asked.template, asked.environment)
+        # Heat takes seconds to load: not for --help, nor for a file that is not there.
+        from heat_workflow.plan.hot import read_graph
+
+        graph = read_graph(sources)
     except errors.Invalid as wrong:
         sys.stderr.write(f"{wrong.detail}\n")
         return 1

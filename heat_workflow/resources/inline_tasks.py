@@ -27,6 +27,8 @@ class InlineTasks:
     context: Any
     DELETE: str
 
+    _read: tuple[Any, dict[str, Any]] | None = None  # properties, and the tasks in them
+
     def _bodies(self, action: str, salt: str, history: History) -> dict[Slot, TaskBody]:
         """What this action runs, by slot; outputs in ``history`` are for what is taken down."""
         tasks = self._tasks()
@@ -111,8 +113,10 @@ class InlineTasks:
 
     def _tasks(self) -> dict[str, Any]:
         """The tasks as the template gives them, each checked against the fields that there are."""
-        given = self.properties[TASKS] or {}
-        return {str(name): self._fields(str(name), task) for name, task in given.items()}
+        if self._read is None or self._read[0] is not self.properties:
+            given = self.properties[TASKS] or {}
+            self._read = (self.properties, {str(name): self._fields(str(name), task) for name, task in given.items()})
+        return self._read[1]
 
     def _fields(self, name: str, task: Any) -> Any:
         if not isinstance(task, Mapping):

@@ -13,11 +13,10 @@ from heat.engine import resource
 from heat_workflow import errors
 from heat_workflow.resources import undoing
 from heat_workflow.resources.runs import APPLYING, Run, Runs, find_runs, save_runs
+from heat_workflow.resources.slots import REUSABLE, UNFINISHED
 from heat_workflow.resources.steps import Pending, Undo, Waiting, Work
-from heat_workflow.resources.waiting import TURNED_BACK, UNFINISHED, TaskWatcher
+from heat_workflow.resources.waiting import TURNED_BACK, TaskWatcher
 from heat_workflow.shapes import Task, TaskBody
-
-REUSABLE = frozenset({"waiting", "ready", "leased", "stalled", "succeeded"})
 
 
 class TaskLifecycle(TaskWatcher):

@@ -14,7 +14,8 @@ from heat.engine import sync_point
 from heat_workflow import errors
 from heat_workflow.resources import deciding, slots, undoing
 from heat_workflow.resources.slots import History, Slot
-from heat_workflow.resources.turns import CLEAN_UP_WAIT, LOG, POLL, TURNED_BACK, Turn, TurnTaker
+from heat_workflow.resources.turns import LOG, Turn, TurnTaker
+from heat_workflow.resources.waiting import POLL, TURNED_BACK
 from heat_workflow.shapes import Task, TaskBody
 
 SALT_KEY = "heat_workflow_salt"
@@ -30,6 +31,8 @@ class ManyTasks(TurnTaker):
 
     always_replace_on_check_failed = False
     adds_tasks = True  # marks the types that edges between tasks end at
+
+    _found: History | None = None  # what was attached when an update began
 
     def _wanted(self, action: str) -> Mapping[Slot, TaskBody]:
         """What this action runs, by slot; with its ``server``, if it has one."""
@@ -159,18 +162,21 @@ class ManyTasks(TurnTaker):
         self._prepare()
         kept = self._slots()
         aim = deciding.Aim(kept, self._wanted(self.CREATE), self._wanted(self.UPDATE), self._replaces, self._touched)
-        history = self._history()
+        self._found = history = self._history()
         rolling = undoing.is_rolling_back(self)
         plan = deciding.decide(aim, history, self._begun(turn, history), rolling)
         yield from self._end(turn, (t for slot in plan.gone | plan.chosen.keys() for t in history.tasks.get(slot, ())))
         partings = {slot: body for slot, task in plan.leaving.items() if (body := self._parting(slot, task))}
-        yield from self._run(turn, partings)
-        self._say_of_failures(self._newest(self._history(), partings))
+        if partings:
+            yield from self._run(turn, partings)
+            self._say_of_failures(self._newest(self._history(), partings))
         undone = [task for slot, task in plan.leaving.items() if slot not in partings and self._stays(task, rolling)]
         yield from self._take_back(turn, [*undone, *plan.turning])
-        self._act("remove", (task for slot in plan.gone for task in self._history().tasks.get(slot, ())))
+        if plan.gone:
+            present = self._history()
+            self._act("remove", (task for slot in plan.gone for task in present.tasks.get(slot, ())))
         yield from self._run(turn, plan.chosen)
-        history = self._history()
+        history = self._latest or self._history()
         self._act("detach", history.superseded())
         self._forget_runs(history)
         self._conclude(
@@ -190,8 +196,9 @@ class ManyTasks(TurnTaker):
             undone = (task for slot in history.tasks if slot not in wanted and (task := history.in_effect(slot)))
             yield from self._take_back(turn, [task for task in undone if self._stays(task, rolling)])
         done = self._begun(turn, history) | {slot for slot, task in self._newest(history).items() if _deleted(task)}
-        yield from self._run(turn, {slot: _hurried(body) for slot, body in wanted.items() if slot not in done})
-        history = self._history()
+        most = self.client_plugin().delete_wait()
+        yield from self._run(turn, {slot: _hurried(body, most) for slot, body in wanted.items() if slot not in done})
+        history = self._latest or self._history()
         newest = self._newest(history, wanted)
         lost = [slot for slot, task in newest.items() if slots.is_lost(task)]
         for slot in lost:
@@ -240,6 +247,6 @@ def _deleted(task: Task) -> bool:
     return (task["action"], task["state"]) == ("DELETE", "succeeded")
 
 
-def _hurried(body: TaskBody) -> TaskBody:
+def _hurried(body: TaskBody, most: float) -> TaskBody:
     """The body of a DELETE task: a dead server would hold up the deletion of its stack otherwise."""
-    return {**body, "pickup_timeout": min(body.get("pickup_timeout") or CLEAN_UP_WAIT, CLEAN_UP_WAIT)}
+    return {**body, "pickup_timeout": min(body.get("pickup_timeout") or most, most)}

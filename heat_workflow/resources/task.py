@@ -14,8 +14,8 @@ from heat_workflow.resources.asked import PASSED_ON, Asked
 from heat_workflow.resources.lifecycle import TaskLifecycle
 from heat_workflow.resources.nova_server import ServerResource
 from heat_workflow.resources.runs import find_runs
+from heat_workflow.resources.slots import UNFINISHED
 from heat_workflow.resources.steps import Work
-from heat_workflow.resources.waiting import UNFINISHED
 from heat_workflow.shapes import Definition, Json, Task
 
 LAST_LINES = 3  # of stderr, in the reason of a failure

@@ -20,14 +20,10 @@ from heat_workflow.client_plugin import CLIENT_NAME
 from heat_workflow.resources import slots
 from heat_workflow.resources.runs import Run, Runs, find_runs, save_runs
 from heat_workflow.resources.slots import UNFINISHED, History, Slot
+from heat_workflow.resources.waiting import TURNED_BACK
 from heat_workflow.shapes import Task, TaskBody
 
 LOG = logging.getLogger(__name__)
-
-POLL = 5.0  # seconds one check_ may hold: Heat looks for a cancel only between two checks
-CLEAN_UP_WAIT = 60.0  # seconds an undo or a DELETE task waits for an agent; then it is skipped
-SAY_AFTER = 60.0  # seconds after which a stack event says what is waited for
-TURNED_BACK = frozenset({"ROLLBACK", "DELETE"})
 
 
 @dataclasses.dataclass
@@ -54,6 +50,7 @@ class TurnTaker(resource.Resource):  # type: ignore[misc]
 
     properties: Any
     _known: History | None = None  # what is attached, once nothing of it changes any more
+    _latest: History | None = None  # what was attached when it was looked at last while waiting
 
     def _workflow_id(self) -> str:
         raise NotImplementedError
@@ -81,6 +78,7 @@ class TurnTaker(resource.Resource):  # type: ignore[misc]
 
     def _run(self, turn: Turn, chosen: Mapping[Slot, TaskBody]) -> Iterator[None]:
         """Add the tasks under a new run, which is recorded first, and wait until they are finished."""
+        self._latest = None
         if chosen:
             run_id = str(uuid.uuid4())
             turn.begun.append(run_id)
@@ -88,17 +86,18 @@ class TurnTaker(resource.Resource):  # type: ignore[misc]
             save_runs(self, dataclasses.replace(old, runs=(*old.runs, Run(run_id, turn.action, ""))))
             self._known = None
             self._send(requests_of(self._completed(chosen), run_id))
-        while self._waits() and (live := self._live(turn)):
-            self._say_what_holds(turn, live)
-            self._obey_stack(live)
+        while self._waits() and not self._is_over(turn):
             yield
 
-    def _live(self, turn: Turn) -> list[Task]:
-        """What there is to wait for, after the time that this call may take."""
-        while True:
-            live = [task for task in self._history(turn.patience).live() if not self._gives_up(task)]
-            if turn.patience == 0 or (not live and self._is_settled()):
-                return live
+    def _is_over(self, turn: Turn) -> bool:
+        """Whether nothing is left to wait for, after at most the time that this call may take."""
+        self._latest = self._history(turn.patience)
+        live = [task for task in self._latest.live() if not self._gives_up(task)]
+        if not live and self._is_settled():
+            return True
+        self._say_what_holds(turn, live)
+        self._obey_stack(live)
+        return False
 
     def _gives_up(self, task: Task) -> bool:
         """A dead server would hold up the deletion of its stack otherwise."""
@@ -118,7 +117,7 @@ class TurnTaker(resource.Resource):  # type: ignore[misc]
         """Undo the tasks and wait for it; what fails or finds no agent is told of in an event, and the rest goes on."""
         chosen = [task for task in tasks if task.get("undo")]
         ids = {undo["id"] for undo in self._act("undo", chosen)}
-        since = time.monotonic()
+        since, most = time.monotonic(), self.client_plugin().delete_wait()
         while ids:
             undos = [task for task in self._api().list_tasks(self._workflow_id()) if task["id"] in ids]
             live = [undo for undo in undos if undo["state"] in UNFINISHED]
@@ -126,7 +125,7 @@ class TurnTaker(resource.Resource):  # type: ignore[misc]
                 if undo["state"] not in UNFINISHED:
                     ids.discard(undo["id"])
                     self._say_of_undo(undo)
-            if live and time.monotonic() - since > CLEAN_UP_WAIT:
+            if live and time.monotonic() - since > most:
                 self._act("cancel", [undo for undo in live if undo["state"] in ("ready", "waiting", "stalled")])
             elif live and turn.patience:
                 self._api().get_task(self._workflow_id(), live[0]["id"], wait=turn.patience)
@@ -135,7 +134,7 @@ class TurnTaker(resource.Resource):  # type: ignore[misc]
 
     def _say_of_undo(self, undo: Task) -> None:
         if undo["state"] == "cancelled":
-            self._say(f"{undo['name']} was skipped: no agent took it within {CLEAN_UP_WAIT:.0f} s")
+            self._say(f"{undo['name']} was skipped: no agent took it in time")
         elif undo["state"] != "succeeded":
             self._say(f"{undo['name']} on server {undo.get('server')} {slots.why(undo)}")
 
@@ -144,7 +143,7 @@ class TurnTaker(resource.Resource):  # type: ignore[misc]
     def _say_what_holds(self, turn: Turn, live: Sequence[Task]) -> None:
         """Once nobody has begun some of it for a while, one event that says what it waits for."""
         held = [task for task in live if task["state"] in ("waiting", "ready", "stalled") and task.get("waiting_for")]
-        if not turn.told and held and time.monotonic() - turn.since > SAY_AFTER:
+        if not turn.told and held and time.monotonic() - turn.since > self.client_plugin().waiting_event_after():
             turn.told = True
             self._say(slots.listed([f"task {task['name']} waits for {task['waiting_for']}" for task in held]))
 

@@ -18,13 +18,13 @@ from heat_workflow.client import Client
 from heat_workflow.client_plugin import CLIENT_NAME
 from heat_workflow.resources import origin
 from heat_workflow.resources.runs import Run, Runs
+from heat_workflow.resources.slots import UNFINISHED, is_lost
 from heat_workflow.resources.steps import Pending, Undo, Waiting
 from heat_workflow.shapes import Task
 
 LOG = logging.getLogger(__name__)
 
 POLL = 5.0  # seconds one check_ may hold: Heat looks for a cancel only between two checks
-UNFINISHED = frozenset({"waiting", "ready", "leased", "stalled", "cancelling"})
 HELD_UP = frozenset({"waiting", "ready", "stalled"})
 TURNED_BACK = frozenset({"ROLLBACK", "DELETE"})
 
@@ -196,8 +196,3 @@ class TaskWatcher(resource.Resource):  # type: ignore[misc]
             raise failure
         LOG.info("resource %s of stack %s waits for the tasks API: %s", self.name, self.stack.id, failure)
         return False
-
-
-def is_lost(task: Task) -> bool:
-    """Whether nobody is there to run the task: no agent took it, or the one that did is silent."""
-    return task["state"] == "stalled" or (task["state"] == "timed_out" and not task["attempt"])

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
@@ -44,7 +45,6 @@ class WorkflowResource(InlineTasks, ManyTasks):
     properties_schema = workflow_properties
     attributes_schema = workflow_attributes
 
-    _state = ""  # of the workflow, as it was seen last
     _renamed = False
 
     # -- what an action does -----------------------------------------------------------------------------------
@@ -72,10 +72,7 @@ class WorkflowResource(InlineTasks, ManyTasks):
 
     def _completed(self, chosen: Mapping[Slot, TaskBody]) -> Mapping[Slot, TaskBody]:
         """Values of tasks whose name is held by a run that gives none (a SUSPEND) come from the one in effect."""
-        runs = find_runs(self)
-        if runs is None or len(runs.runs) < 2:
-            return chosen
-        history, names = self._history(), {slot.task for slot in chosen}
+        history, names = self._found or History({}), {slot.task for slot in chosen}
         passed = {slot.task for slot in history.tasks if history.newest(slot) is not history.in_effect(slot)} - names
         return {
             slot: {**body, "input_values": inline.inlined(body["input_values"], history, passed)}
@@ -124,22 +121,30 @@ class WorkflowResource(InlineTasks, ManyTasks):
             self._api().post_tasks(self._workflow_id(), requests, amend=self.properties[SEALED])
 
     def _list(self, wait: float) -> Iterable[Task]:
-        if self.properties[SEALED]:
-            self._state = self._api().get_workflow(self._workflow_id(), wait=wait)["state"]
-            return self._api().list_tasks(self._workflow_id())
-        found = list(self._api().list_tasks(self._workflow_id()))
-        live = list(self._own(found).live()) if wait else []
-        if not live:
-            return found
-        self._api().get_task(self._workflow_id(), live[0]["id"], wait=wait)
-        return self._api().list_tasks(self._workflow_id())
+        workflow_id = self._workflow_id()
+        if not self.properties[SEALED]:
+            return self._list_open(workflow_id, time.monotonic() + wait)
+        if wait:
+            self._api().get_workflow(workflow_id, wait=wait)
+        return self._api().list_tasks(workflow_id)
 
-    def _own(self, found: Iterable[Task]) -> History:
-        runs = find_runs(self)
-        return History.of(found, [run.task_id for run in runs.runs] if runs else [])
+    def _list_open(self, workflow_id: str, until: float) -> list[Task]:
+        """An open workflow never ends: its own tasks are waited for, one after the other."""
+        while True:
+            found = list(self._api().list_tasks(workflow_id))
+            runs = find_runs(self)
+            live = list(History.of(found, [run.task_id for run in runs.runs] if runs else []).live())
+            left = until - time.monotonic()
+            if not live or left <= 0:
+                return found
+            self._api().get_task(workflow_id, live[0]["id"], wait=left)
 
     def _is_settled(self) -> bool:
-        return not self.properties[SEALED] or self._state in OVER
+        if not self.properties[SEALED]:
+            return True
+        with contextlib.suppress(errors.NotFound):
+            return self._api().get_workflow(self._workflow_id())["state"] in OVER
+        return True
 
     def _judge(self, action: str, tasks: Mapping[Slot, Task]) -> None:
         """Fail if a task did, beyond what its fan-out tolerates, and say which, where and why."""

@@ -143,3 +143,28 @@ def test_a_failed_amendment_is_undone_and_not_what_it_found(operator: Operator) 
     assert run(agent, 2) == ["undo of c", "undo of b"]
     assert state(operator, workflow_id) == "undone"
     assert named(operator, workflow_id)["a"]["state"] == "succeeded"
+
+
+def test_a_failure_that_an_amendment_made_good_does_not_count(operator: Operator) -> None:
+    workflow_id = sealed(operator, [{"name": "a"}, {"name": "b"}])
+    agent = operator.agent(server="s")
+    run(agent, 2, failing=("b",))
+    assert state(operator, workflow_id) == "failed"
+    add(operator, workflow_id, [{"name": "b", "server": "s"}], amend=True)
+    run(agent, 1)
+    assert state(operator, workflow_id) == "succeeded"
+
+
+def test_a_tolerated_failure_does_not_fail_the_workflow(operator: Operator) -> None:
+    for most, outcome in ((1, "succeeded"), (0, "failed")):
+        servers = {"n1": new_id(), "n2": new_id()}
+        fan = {
+            "name": "web",
+            "definition": DEFINITION,
+            "servers": servers,
+            "batch": {"max_size": 2, "max_errors": most},
+        }
+        workflow_id = operator.workflow(sealed=True, tasks=[fan])
+        for server in servers.values():
+            run(operator.agent(server=server), 1, failing=("web/n1",))
+        assert state(operator, workflow_id) == outcome

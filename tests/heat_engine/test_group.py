@@ -217,3 +217,24 @@ def test_what_could_never_run_is_refused_in_words(
     web = group(hot, fleet, hot.script("true"), policy, **properties)
     with pytest.raises(Exception, match=words):
         stacks.create("never", template(hot, web=web), timeout_mins=60)
+
+
+def test_hidden_outputs_are_refused_unless_exposed(hot: Any, stacks: Stacks, fleet: Any) -> None:
+    secret = hot.script("printf s3cret > $heat_outputs_path.pw; printf 1 > $heat_outputs_path.n", "pw", "n")
+    outputs = {"pw": {"get_attr": ["web", "pw"]}, "all": {"get_attr": ["web", "outputs"]}}
+    servers = {name: fleet[name] for name in "ab"}
+    hidden = {"hidden_outputs": ["pw"]}
+    stack = stacks.create("hidden", template(hot, outputs, web=group(hot, servers, secret, **hidden)))
+    assert stack.outputs == {"pw": None, "all": {"a": {"n": "1"}, "b": {"n": "1"}}}
+    stack.update(template(hot, outputs, web=group(hot, servers, secret, expose_hidden=True, **hidden)))
+    shown = {"pw": "s3cret", "n": "1"}
+    assert stack.outputs == {"pw": {"a": "s3cret", "b": "s3cret"}, "all": {"a": shown, "b": shown}}
+
+
+def test_a_server_without_an_agent_is_named(hot: Any, stacks: Stacks, fleet: Any) -> None:
+    servers = {"a": fleet["a"], "dead": "nobody-is-there"}
+    web = group(hot, servers, hot.script("true"), pickup_timeout=2)
+    with pytest.raises(
+        DevCloudError, match=r"web failed on 1 of 2 servers: dead .nobody-is-there. timed out: no agent"
+    ):
+        stacks.create("dead", template(hot, web=web))

@@ -14,6 +14,8 @@ from devcloud.stacks import Stack, Stacks
 from heat_workflow.client import Client
 from heat_workflow.shapes import Task
 
+NAMES = ("group", "slow", "then")
+
 
 @pytest.fixture
 def gate(tmp_path: pathlib.Path) -> pathlib.Path:
@@ -48,7 +50,7 @@ def begun(gate: pathlib.Path, name: str, release: str) -> bool:
 
 
 def done(gate: pathlib.Path) -> dict[str, list[str]]:
-    return {name: gate.with_name(f"gate.{name}").read_text().split() for name in ("group", "slow", "then")}
+    return {name: gate.with_name(f"gate.{name}").read_text().split() for name in NAMES}
 
 
 def tasks_of_flow(stack: Stack, api: Client) -> list[Task]:
@@ -67,7 +69,7 @@ def test_a_stack_of_many_tasks_waits_while_the_api_is_away(
     gate.with_name("gate.1").touch()
     cloud.api.start()
     stack.wait()
-    assert done(gate) == {key: ["1"] for key in ("group", "slow", "then")}
+    assert done(gate) == {name: ["1"] for name in NAMES}
 
 
 def test_g22_a_killed_engine_leaves_tasks_that_the_next_update_takes_over(
@@ -83,13 +85,13 @@ def test_g22_a_killed_engine_leaves_tasks_that_the_next_update_takes_over(
     stack.update(template(hot, gate, "1"), wait=False)
     gate.with_name("gate.1").touch()
     stack.wait()
-    assert done(gate) == {key: ["1"] for key in ("group", "slow", "then")}
+    assert done(gate) == {name: ["1"] for name in NAMES}
     stack.update(template(hot, gate, "2"), wait=False)
     killed_at("group", "2")
     stack.update(template(hot, gate, "2"), wait=False)
     gate.with_name("gate.2").touch()
     stack.wait()
-    assert done(gate) == {key: ["1", "2"] for key in ("group", "slow", "then")}
+    assert done(gate) == {name: ["1", "2"] for name in NAMES}
     actions = [(task["name"], task["action"], task["state"], task["attempt"]) for task in tasks_of_flow(stack, api)]
     assert [action for action in actions if action[1:] != ("CREATE", "succeeded", 1)] == [
         ("slow", "UPDATE", "succeeded", 1),

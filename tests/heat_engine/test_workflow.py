@@ -271,3 +271,9 @@ def test_what_could_never_run_is_refused_before_anything_is_created(
 ) -> None:
     with pytest.raises(Exception, match=words):
         stacks.create("never", template(tasks, **properties))
+
+
+def test_no_tasks_are_no_work(stacks: Stacks) -> None:
+    stack = stacks.create("nothing", template({}, {"outputs": {"get_attr": ["flow", "outputs"]}}))
+    assert stack.outputs == {"outputs": {}}
+    stack.delete()
