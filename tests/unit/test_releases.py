@@ -52,7 +52,11 @@ def test_a_current_one_that_was_removed_is_none(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", "current", "../current", "0" * 63, "0" * 65, "A" * 64, f"{'0' * 63}/"])
 def test_only_a_digest_is_looked_for(tmp_path: Path, name: str) -> None:
-    Releases(tmp_path).add(b"one")
-    assert Releases(tmp_path).find(name) is None
+    inside = Releases(tmp_path / "inside")
+    inside.add(b"one")
+    for place in (tmp_path, tmp_path / "inside"):
+        (place / "current.pyz").touch()
+        (place / f"{'A' * 64}.pyz").touch()
+    assert inside.find(name) is None
     with pytest.raises(errors.NotFound, match=digest_of(b"one")):
-        Releases(tmp_path).make_current(name)
+        inside.make_current(name)
