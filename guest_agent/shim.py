@@ -20,6 +20,7 @@ from guest_agent.output_types import as_declared
 from guest_agent.outputs import read_outputs
 from guest_agent.records import Record, write_record
 from guest_agent.report import Report, compose, failed
+from guest_agent.shutdown import is_cut_off, outlast_agent
 from guest_agent.spool import FINISHED, STARTED
 from guest_agent.supervision import Ending, Supervision
 
@@ -52,6 +53,9 @@ def run_shim(run_path: str, alive: int) -> None:
             failpoint("shim.reboot-wanted")
             _journal(order, STARTED, {**order.started, "reboot": True})
             failpoint("shim.reboot-journaled")
+            return
+        if not ending.stopped and is_cut_off(ending.code):
+            outlast_agent(alive)
             return
         report = _conclude(order, run, supervision, ending)
     except OSError as error:

@@ -14,7 +14,7 @@ from heat.engine import attributes, constraints, properties, resource, support
 from heat_workflow import errors
 from heat_workflow.client import Client
 from heat_workflow.client_plugin import CLIENT_NAME, MOST_JOIN_TTL
-from heat_workflow.resources.user_data import agent_part
+from heat_workflow.resources.user_data import NO_RELEASE, agent_part
 from heat_workflow.shapes import AgentBody, Join, Registration
 
 NAME, CAPABILITIES, SERVER, JOIN_TTL = "name", "capabilities", "server", "join_ttl"
@@ -198,10 +198,7 @@ class AgentResource(resource.Resource):  # type: ignore[misc]
         """The text made with the token, kept as it was: another text would replace the server that booted with it."""
         kept: str | None = self.data().get(USER_DATA_KEY)
         if kept is None:
-            raise exception.Error(
-                f"agent {self.name}: when it was registered the tasks API had no agent that a server could fetch; have "
-                "its operator run heat-workflow-manage agent build, then update the stack"
-            )
+            raise exception.Error(f"agent {self.name}: {NO_RELEASE}")
         return kept
 
     def _lacks_user_data(self) -> bool:

@@ -17,6 +17,10 @@ from heat_workflow import errors
 from heat_workflow.shapes import Join
 
 NOVA_MOST = 65535  # characters of base64 that Nova takes
+NO_RELEASE = (
+    "the tasks API has no agent that a server could fetch; have its operator run heat-workflow-manage agent build, "
+    "then update the stack"
+)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _END = "HEAT-WORKFLOW-END"
 _PLAIN = re.compile(r"[\t\n\r\x20-\x7e]*")
@@ -59,12 +63,15 @@ class Layout:
 STANDARD = Layout()
 
 
-def agent_part(join: Join, agent_sha256: str, layout: Layout = STANDARD) -> str:
+def agent_part(join: Join, agent_sha256: str | None, layout: Layout = STANDARD) -> str:
     """One shell script, user_data by itself, that makes the machine it runs in the agent of ``join``.
 
     It needs python3 and sh. The agent is fetched from the API and run only if its sha256 is ``agent_sha256``. The join
-    token is in this text and from there in a file of mode 0600, in no command line.
+    token is in this text and from there in a file of mode 0600, in no command line. ``errors.Invalid`` when the API has
+    no release of the agent to give.
     """
+    if agent_sha256 is None:
+        raise errors.Invalid(NO_RELEASE)
     if not _DIGEST.fullmatch(agent_sha256):
         raise errors.Invalid(f"{agent_sha256!r} is not the sha256 of an agent")
     settings = {**join, "state_dir": layout.state_dir}

@@ -49,8 +49,8 @@ class Guest:
             state_dir=str(self.state),
             console=str(self.console),
             log=str(directory / "log"),
-            units="",
-            per_boot="",
+            units="",  # else a systemd that runs here would be handed the unit
+            per_boot=str(directory / "per-boot"),
         )
 
     def boot(self, join: Join, digest: str, **environment: str) -> None:
@@ -153,6 +153,20 @@ def test_an_agent_that_was_killed_is_started_again(guest: Guest, join: Join, rel
     (agent,) = [pid for pid in guest.agents() if _is_main(pid)]
     os.kill(agent, signal.SIGKILL)
     run_a_task(operator)
+
+
+def test_after_a_reboot_without_systemd_the_agent_is_back(
+    guest: Guest, join: Join, release: str, operator: Operator
+) -> None:
+    per_boot = Path(guest.layout.per_boot)
+    per_boot.mkdir()
+    guest.boot(join, release)
+    run_a_task(operator)
+    guest.end()
+    (script,) = per_boot.iterdir()
+    subprocess.run([str(script)], check=True, env={"PATH": os.environ["PATH"], "MARK": guest.mark}, timeout=60)
+    run_a_task(operator)
+    assert len([line for line in guest.lines() if "enrolled" in line]) == 1
 
 
 def test_a_refused_join_token_is_told_on_the_console(guest: Guest, join: Join, release: str) -> None:

@@ -10,4 +10,6 @@ with warnings.catch_warnings():
     from oslo_service import backend
 
     backend.init_backend(backend.BackendType.THREADING)
-    import heat_workflow.resources  # noqa: F401
+    from heat_workflow.resources import resource_mapping
+
+    resource_mapping()
