@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Command line: `python -m devcloud up` and `python -m devcloud demo`."""
+"""Command line: `python -m devcloud up`, `python -m devcloud demo` and `python -m devcloud agents`."""
 
 import argparse
 import contextlib
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from devcloud.cloud import DevCloud
 from devcloud.demo import run_demo
+from devcloud.fleet import fleet
 from devcloud.settings import HOST, DevCloudError
 
 WATCH_S = 1.0
@@ -30,9 +31,11 @@ def main() -> int:
         with _directory(arguments.dir) as directory:
             if arguments.command == "up":
                 return _up(directory, arguments.port_base, arguments.agents, arguments.guest_host)
+            if arguments.command == "agents":
+                return _agents(directory, arguments.count, arguments.name)
             return _demo(directory, arguments.template, arguments.environment)
     except KeyboardInterrupt:
-        return 0 if arguments.command == "up" else 130
+        return 130 if arguments.command == "demo" else 0
     except DevCloudError as error:
         print(f"devcloud: {error}", file=sys.stderr)
         return 1
@@ -48,6 +51,13 @@ def _up(directory: Path, port_base: int | None, agents: bool, guest_host: str) -
                 if not server.is_alive and server.name not in down:
                     down.add(server.name)
                     print(f"devcloud: {server.name} ended, see {server.log_path}", file=sys.stderr)
+
+
+def _agents(directory: Path, count: int, name: str) -> int:
+    with fleet(directory, count, name) as running:
+        print("ready", json.dumps(running.servers), flush=True)
+        while True:
+            threading.Event().wait(WATCH_S)
 
 
 def _demo(directory: Path, template: Path, environment: Path | None) -> int:
@@ -78,6 +88,12 @@ def _parse() -> argparse.Namespace:
     demo = commands.add_parser("demo", help="bring the cloud up, create one stack, show its progress")
     demo.add_argument("template", type=Path)
     demo.add_argument("-e", "--environment", type=Path)
+    agents = commands.add_parser(
+        "agents", help="start agents at a cloud that is up until Ctrl-C; prints `ready {json}`"
+    )
+    agents.add_argument("count", type=int, help="how many; their servers are NAME-0, NAME-1, ...")
+    agents.add_argument("--name", default="fleet", help="also the capability that all of them have (default: fleet)")
+    agents.add_argument("--dir", type=Path, required=True, help="the directory of the cloud")
     for command in (up, demo):
         command.add_argument("--dir", type=Path, help="keep the files there (default: a directory removed at the end)")
     return parser.parse_args()

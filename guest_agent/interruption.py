@@ -8,7 +8,8 @@ from typing import Union
 
 from guest_agent import report as reports
 from guest_agent.errors import StateError
-from guest_agent.runner import Runner, Running
+from guest_agent.runner import Runner
+from guest_agent.running import Running
 from guest_agent.spool import STARTED, STATE_LOST, Entry, Spool
 
 LOG = logging.getLogger(__name__)

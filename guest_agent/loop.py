@@ -29,7 +29,8 @@ from guest_agent.identity import Identity
 from guest_agent.interruption import Interruptions
 from guest_agent.log_sender import LogSender
 from guest_agent.preparation import prepare
-from guest_agent.runner import Runner, Running
+from guest_agent.runner import Runner
+from guest_agent.running import Running
 from guest_agent.session import CLAIM_OVER, IDENTITY_IN_USE, SUPERSEDED, Session, begin_session
 from guest_agent.spool import FINISHED, Entry, Spool
 from guest_agent.status import StatusFile

@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -18,10 +16,10 @@ from guest_agent.errors import StateError
 from guest_agent.failpoints import failpoint
 from guest_agent.folder import Folder
 from guest_agent.hooks.contract import OUTPUTS_FOLDER, PATH, Command, NewFile, Place
-from guest_agent.live_log import LogReader
-from guest_agent.order import ALIVE_PIPE, BOOTS_MOST, CANCEL_FILE, CONTROL_PIPE, LIMIT, ORDER_FILE, Order
+from guest_agent.order import ALIVE_PIPE, BOOTS_MOST, CONTROL_PIPE, LIMIT, ORDER_FILE, Order
 from guest_agent.processes import having_in_environment, signal_all
 from guest_agent.records import Record
+from guest_agent.running import Running
 from guest_agent.scope import leave_unit
 from guest_agent.state_dir import StateDir
 from guest_agent.task import Attempt, Task
@@ -35,52 +33,6 @@ _FRESH_ZYGOTE = (
     "import socket, sys; sys.path.insert(0, sys.argv[1]); from guest_agent import zygote; "
     "zygote.serve(socket.socket(fileno=int(sys.argv[2])))"
 )
-
-
-class Running:
-    """A hook under its shim, started by this agent or by the one before it."""
-
-    def __init__(self, attempt: Attempt, folder: Folder, alive: int) -> None:
-        self.attempt = attempt
-        self._folder = folder
-        self._alive = alive
-
-    def wait(self) -> None:
-        """Block until the shim is gone; the report is in the spool then, unless the shim was killed."""
-        poller = select.poll()
-        poller.register(self._alive, select.POLLIN)
-        poller.poll()
-
-    def cancel(self, why: str, grace: float, status: str = "cancelled") -> None:
-        """Tell the shim to stop the hook and all it started, and to report ``status``.
-
-        Safe from any thread; may be repeated, the first one counts.
-        """
-        wish = json.dumps({"why": why, "grace": grace, "status": status}).encode()
-        try:
-            if not self._folder.has(CANCEL_FILE):
-                self._folder.replace(CANCEL_FILE, wish, durable=False)
-        except OSError as error:
-            LOG.warning("%s: the cancel cannot be written down, it is only told: %s", self.attempt, error.strerror)
-        try:
-            bell = os.open(CONTROL_PIPE, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._folder.fd)
-        except OSError:
-            return
-        try:
-            os.write(bell, wish + b"\n")
-        except BlockingIOError:
-            pass
-        finally:
-            os.close(bell)
-
-    def log_reader(self) -> LogReader:
-        """What the hook writes, as it writes it."""
-        return LogReader(self._folder)
-
-    def close(self) -> None:
-        """Let go of the descriptors; the hook goes on."""
-        os.close(self._alive)
-        self._folder.close()
 
 
 class Runner:

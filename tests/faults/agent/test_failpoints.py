@@ -95,9 +95,9 @@ class Scene:
     def drive(self, name: str, armed: Path) -> Task:
         """Bring about what leads to the moment; the task that must come to one end in spite of it."""
         if name in ON_START | ON_ROTATION:
-            self.guest.kill()
             if name in ON_ROTATION:
-                _make_older(self.guest)
+                _make_older(self.guest)  # before the kill, for the next agent is there at once
+            self.guest.kill()
         elif name in ON_REBOOT:
             return self.task("[ $HW_BOOT = 1 ] || exit 194")
         elif name in ON_FALL:

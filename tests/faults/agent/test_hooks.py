@@ -143,7 +143,7 @@ def test_f23_a_hook_ends_at_its_timeout_though_the_clock_jumps_in_the_meantime(
         wait_for((tmp_path / "up").exists)
         clock(shift)
         assert finished(task)["state"] == "timed_out"
-        assert 1 <= time.monotonic() - began < 10
+        assert 1 <= time.monotonic() - began < 30
 
 
 @pytest.mark.parametrize("shift", [3600.0, -3600.0, YEARS, -YEARS])

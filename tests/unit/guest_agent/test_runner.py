@@ -18,7 +18,8 @@ import pytest
 from guest_agent.hooks import BUILT_IN
 from guest_agent.processes import having_in_environment
 from guest_agent.records import read_record
-from guest_agent.runner import Runner, Running
+from guest_agent.runner import Runner
+from guest_agent.running import Running
 from guest_agent.spool import FINISHED, STARTED
 from guest_agent.state_dir import StateDir
 from guest_agent.task import Attempt, read_task
