@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from tests.harness.databases import DatabaseServer
 
 # Warnings are errors, save those that OpenStack's own libraries give when they are imported.
-FOREIGN_WARNINGS = ("ignore:'cgi' is deprecated:DeprecationWarning",)
+FOREIGN_WARNINGS = (
+    "ignore:'cgi' is deprecated:DeprecationWarning",
+    "ignore:eventletutils module is deprecated:DeprecationWarning",
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:

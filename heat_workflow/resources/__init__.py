@@ -11,6 +11,7 @@ def resource_mapping() -> dict[str, type[Any]]:
     # Imported here, so that what needs no Heat (user_data, plans) is to be had without it.
     from heat_workflow.resources.agent import AgentResource
     from heat_workflow.resources.group import TaskGroupResource
+    from heat_workflow.resources.heat_deployment import HeatDeploymentResource
     from heat_workflow.resources.nova_server import ServerResource
     from heat_workflow.resources.server import DeployedServerResource
     from heat_workflow.resources.structured import StructuredTaskGroupResource, StructuredTaskResource
@@ -20,6 +21,7 @@ def resource_mapping() -> dict[str, type[Any]]:
     return {
         "OS::HeatWorkflow::Agent": AgentResource,
         "OS::HeatWorkflow::DeployedServer": DeployedServerResource,
+        "OS::HeatWorkflow::HeatDeployment": HeatDeploymentResource,
         "OS::HeatWorkflow::Server": ServerResource,
         "OS::HeatWorkflow::StructuredTask": StructuredTaskResource,
         "OS::HeatWorkflow::StructuredTaskGroup": StructuredTaskGroupResource,

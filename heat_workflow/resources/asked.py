@@ -10,7 +10,7 @@ from heat.common import exception
 from heat.engine import function
 from heat.engine.resources.openstack.heat import software_config
 
-from heat_workflow.resources import definitions, origin, schema
+from heat_workflow.resources import definitions, origin, schema, value_types
 from heat_workflow.shapes import Definition, Json, Task, TaskBody
 
 PASSED_ON = (
@@ -124,6 +124,12 @@ class Asked:
             self._refuse("give 'config' or 'definition', not both")
         if all(given.get(place) in (None, []) for place in places):
             self._refuse("say where it runs: give 'server', or 'capabilities' that an agent must have")
+
+    def _refuse_wrong_values(self, known: Definition) -> None:
+        """Refuse a value that is not of the type that the config declares for its input."""
+        wrong = value_types.find_wrong_value(known, self.properties.data.get(schema.INPUT_VALUES))
+        if wrong:
+            self._refuse(wrong)
 
     def _refuse(self, why: str) -> None:
         raise exception.StackValidationFailed(message=f"task {self.name}: {why}")

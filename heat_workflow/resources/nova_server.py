@@ -135,6 +135,11 @@ class ServerResource(nova.Server):  # type: ignore[misc]
 
     # -- update ------------------------------------------------------------------------------------------------
 
+    def _needs_update(self, *args: Any, **kwargs: Any) -> bool:
+        changed: bool = super()._needs_update(*args, **kwargs)
+        # The engine may have ended after Nova made the server and before its id was added to the agent.
+        return changed or (self.status == self.FAILED and self._agent_id() is not None)
+
     def needs_replace_with_prop_diff(self, changed_properties_set: Any, after_props: Any, before_props: Any) -> bool:
         if super().needs_replace_with_prop_diff(changed_properties_set, after_props, before_props):
             return True
@@ -146,6 +151,7 @@ class ServerResource(nova.Server):  # type: ignore[misc]
         return False
 
     def handle_update(self, json_snippet: Any, tmpl_diff: Any, prop_diff: Any) -> Any:
+        self._bind()
         updaters = super().handle_update(json_snippet, tmpl_diff, prop_diff)
         self._rebuilt = json_snippet.properties(self.properties_schema, self.context)
         if CAPABILITIES in prop_diff and (agent_id := self._agent_id()):

@@ -95,15 +95,20 @@ class Structured(Asked):
         return {INPUT_KEY: self.properties[INPUT_KEY]}
 
     def _validate_structure(self) -> None:
-        """With STRICT, refuse a config that asks for what nobody gives, before anything is created."""
+        """With STRICT, refuse what is asked for and not given, and what is given and wanted by nobody, early."""
         known = self._known_definition()
         if known is None or isinstance(known["config"], str) or known["group"] == definitions.COMPONENT:
             return
-        given = {str(io["name"]) for io in known["inputs"]} | set(self.properties[schema.INPUT_VALUES] or {})
-        given |= self._derived_inputs("CREATE").keys()
-        missing = sorted(inputs_of(known["config"], self.properties[INPUT_KEY]) - given)
-        if missing and self.properties[INPUT_VALUES_VALIDATE].upper() == STRICT:
+        if self.properties[INPUT_VALUES_VALIDATE].upper() != STRICT:
+            return
+        declared, values = {str(io["name"]) for io in known["inputs"]}, set(self.properties[schema.INPUT_VALUES] or {})
+        asked = inputs_of(known["config"], self.properties[INPUT_KEY])
+        missing = sorted(asked - declared - values - self._derived_inputs("CREATE").keys())
+        if missing:
             self._refuse(f"the config asks for input {missing[0]}, which is neither declared nor given (STRICT)")
+        unwanted = sorted(values - declared - asked)
+        if unwanted:
+            self._refuse(f"a value is given for input {unwanted[0]}, which the config does not declare (STRICT)")
 
 
 def _is_own(value: Json) -> bool:

@@ -159,6 +159,7 @@ class TaskResource(Asked, TaskLifecycle):
         known = self._known_definition()
         if known is not None:
             self._validate_definition(known)
+            self._refuse_wrong_values(known)
         return result
 
     def _validate_server(self, server: Any) -> None:

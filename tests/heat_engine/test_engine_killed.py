@@ -90,3 +90,22 @@ def test_killed_while_taking_back(
     die_and_come_back(cloud, stack)
     stack.update(without)
     assert diary.read_text().splitlines() == ["CREATE one", "use one", "undo one"]
+
+
+@pytest.mark.parametrize(("when", "step"), [("after", "put_agent"), ("before", "patch_agent")])
+def test_killed_while_nova_makes_a_server(
+    when: str, step: str, hot: Any, stacks: Stacks, cloud: DevCloud, diary: pathlib.Path
+) -> None:
+    def servers() -> set[pathlib.Path]:
+        return set((cloud.directory / "nova").glob("*.json"))
+
+    before, source = servers(), template(hot, diary, "one")
+    usual = {"flavor": "m1.small", "image": "debian", "networks": [{"allocate_network": "none"}]}
+    booted = {**usual, "user_data_format": "SOFTWARE_CONFIG"}
+    source["resources"]["machine"] = {"type": "OS::HeatWorkflow::Server", "properties": booted}
+    order_kill(cloud.directory, when, step)
+    stack = stacks.create("server", source, wait=False)
+    die_and_come_back(cloud, stack)
+    stack.update(source)
+    assert diary.read_text().splitlines() == ["CREATE one", "use one"]
+    assert len(servers() - before) == 1, "Nova made one server"

@@ -128,6 +128,25 @@ def test_what_could_never_run_is_refused_in_words(
         stacks.create("never", hot.template(never={"type": "OS::HeatWorkflow::Task", "properties": properties}))
 
 
+@pytest.mark.parametrize(
+    ("kind", "value"), [("Number", "many"), ("Boolean", "maybe"), ("CommaDelimitedList", 7), ("Json", "{")]
+)
+def test_a_value_of_the_wrong_type_is_refused_before_anything_is_created(
+    hot: Any, stacks: Stacks, kind: str, value: Any
+) -> None:
+    say = hot.task(hot.script("true", x=kind), input_values={"x": value})
+    with pytest.raises(Exception, match=f"task say: input x is declared as {kind}: .* is none"):
+        stacks.create("mistyped", hot.template(say=say))
+
+
+def test_a_strict_config_is_given_nothing_that_it_does_not_declare(hot: Any, stacks: Stacks) -> None:
+    config = {"group": "json-file", "config": {"a": {"get_input": "x"}}, "inputs": [{"name": "x"}]}
+    say = hot.task(config, input_values={"x": "1", "y": "2"}, input_values_validate="STRICT")
+    say["type"] = "OS::HeatWorkflow::StructuredTask"
+    with pytest.raises(Exception, match="a value is given for input y, which the config does not declare"):
+        stacks.create("strict", hot.template(say=say))
+
+
 def test_a_component_picks_its_config_by_the_action(hot: Any, stacks: Stacks) -> None:
     component = {
         "type": "OS::Heat::SoftwareComponent",

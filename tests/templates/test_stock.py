@@ -4,10 +4,15 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Callable
+
+import yaml
 
 from devcloud.cloud import DevCloud
-from devcloud.stacks import Stacks
+from devcloud.stacks import Stack, Stacks
 from heat_workflow.client import Client
+from heat_workflow.shapes import Task
+from tests.harness.old_guests import OldGuests
 
 ROOT = pathlib.Path(__file__).parents[2]
 STOCK = pathlib.Path(__file__).parent / "stock"
@@ -42,3 +47,33 @@ def test_every_kind_of_config_runs_on_nova_servers(stacks: Stacks, cloud: DevClo
     assert stack.outputs["puppet"] == "bye from a script and a playbook and a manifest"
     assert ids == {name: stack.resource(name).physical_resource_id for name in ids}
     assert {agent["server"] for agent in api.list_agents(server=ids["web0"])} == {ids["web0"]}
+
+
+def test_a_running_stack_moves_to_tasks_and_every_server_keeps_its_id(
+    stacks: Stacks, api: Client, tasks_of: Callable[[Stack], list[Task]], tmp_path: pathlib.Path
+) -> None:
+    servers: list[str] = []
+    with OldGuests(stacks.heat, servers, tmp_path) as old:
+        stock = yaml.safe_load((STOCK / "running.yaml").read_text())
+        stack = stacks.create("running", stock, wait=False)
+        stack.wait_until(lambda: all(stack.resource(name).physical_resource_id for name in ("web0", "web1")))
+        ids = {name: stack.resource(name).physical_resource_id for name in ("web0", "web1")}
+        servers += ids.values()
+        stack.wait()
+        said = f"hello on {ids['web0']} on {ids['web1']}"
+        assert stack.outputs == {"said": said}
+        for name in ids:
+            joined = {"server": {"get_resource": name}, "signal_transport": "HEAT_SIGNAL"}
+            agent = {"type": "OS::HeatWorkflow::AgentOnRunningServer", "properties": joined}
+            stock["resources"][f"{name}_agent"] = agent
+        (tmp_path / "with-agents.yaml").write_text(yaml.safe_dump(stock))
+        stack.update(tmp_path / "with-agents.yaml", environment=DROP_IN.with_name("drop-in-running.yaml"))
+    assert {name: stack.resource(name).physical_resource_id for name in ids} == ids
+    assert [(task["name"], task["action"], task["state"]) for task in tasks_of(stack)] == [
+        ("first", "CREATE", "succeeded"),
+        ("second", "CREATE", "succeeded"),
+    ]
+    assert stack.outputs == {"said": said}
+    (agent_of_web0,) = api.list_agents(server=ids["web0"])
+    assert agent_of_web0["id"] in old.installers[ids["web0"]]
+    assert agent_of_web0["state"] == "active"

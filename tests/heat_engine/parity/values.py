@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
+
+import pytest
 
 from tests.heat_engine.parity.rows import Facts, Room, row
 
@@ -60,6 +63,53 @@ def inputs_of_every_type_reach_the_script(room: Room) -> None:
         "map": '{"k": [1]}',
     }
     assert said["list"] in ("a,b", '["a", "b"]')
+
+
+@row("values", "A value of another type than its input's", "passed on", "refused before anything is created")
+def a_value_of_the_wrong_type_is_refused(room: Room) -> None:
+    say = room.hot.task(room.hot.script("true", x="Number"), input_values={"x": "many"})
+    with pytest.raises(Exception, match="input x is declared as Number: 'many' is none"):
+        room.stacks.create("mistyped", room.hot.template(say=say))
+
+
+def structured(room: Room) -> Facts:
+    """A structured config with its inputs written in, by the key of the author's choice."""
+    hook = room.cloud.directory / "hooks" / "echo-json"
+    hook.parent.mkdir(mode=0o755, exist_ok=True)
+    hook.write_text(
+        "#!/usr/bin/python3\nimport json, sys\nconfig = json.load(sys.stdin)['config']\n"
+        "json.dump({'said': json.dumps(config), 'deploy_status_code': 0}, sys.stdout)\n"
+    )
+    hook.chmod(0o755)
+    config = {"a": {"ask": "x"}, "b": [{"ask": "y"}], "c": {"ask": "x", "more": 1}}
+    definition = {"group": "echo-json", "config": config, "inputs": [{"name": "x"}], "outputs": [{"name": "said"}]}
+    task = room.hot.task(definition, input_key="ask", input_values={"x": "1"})
+    task["type"] = "OS::HeatWorkflow::StructuredTask"
+    stack = room.stacks.create("written", room.hot.template({"said": {"get_attr": ["say", "said"]}}, say=task))
+    return {"said": json.loads(stack.outputs["said"])}
+
+
+@row(
+    "values",
+    "OS::Heat::StructuredDeployment: input_key",
+    "replaces a map of exactly that key and a name; with LAX null where there is no value",
+)
+def inputs_are_written_into_a_structured_config(room: Room) -> None:
+    assert room.facts_of(structured)["said"] == {"a": "1", "b": [None], "c": {"ask": "x", "more": 1}}
+
+
+@row(
+    "values",
+    "OS::Heat::StructuredDeployment: input_values_validate STRICT",
+    "a missing value fails the deployment when it runs",
+    "refused before anything is created, as is a value for an input that the config neither declares nor asks for",
+)
+def strict_refuses_what_is_missing(room: Room) -> None:
+    definition = {"group": "echo-json", "config": {"a": {"get_input": "x"}}}
+    task = room.hot.task(definition, input_values_validate="STRICT")
+    task["type"] = "OS::HeatWorkflow::StructuredTask"
+    with pytest.raises(Exception, match="asks for input x"):
+        room.stacks.create("strict", room.hot.template(say=task))
 
 
 @row("values", "default of an input", "used where no value is given; the legacy empty default too")
