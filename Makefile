@@ -11,6 +11,8 @@ EXTRAS := agent,heat,service,devcloud,test,docs
 TEMPLATE ?= templates/two_servers.yaml
 ENV ?=
 TESTS ?= tests
+# Many tests wait for processes of their own, so two run at once; a file stays together, for it shares its servers.
+PARALLEL ?= -n 2 --dist loadfile
 
 .PHONY: demo test test-guest lint bench docs clean system
 
@@ -18,7 +20,7 @@ demo: $(VENV)/.ready
 	$(BIN)/python -m devcloud demo $(TEMPLATE) $(if $(ENV),-e $(ENV))
 
 test: $(VENV)/.ready system
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest $(PARALLEL) $(TESTS)
 
 test-guest: $(VENV)/.ready
 	tools/with-packages guest
