@@ -59,10 +59,11 @@ def headers_for(route: Route, world: World) -> dict[str, str]:
 @pytest.mark.parametrize("route", BODIED, ids=name_of)
 def test_s32_s33_what_is_not_plain_json_is_refused_everywhere(steady: Steady, world: World, route: Route) -> None:
     headers = headers_for(route, world)
+    texts = {name: text for name, text in TEXTS.items() if text or not route.body_may_lack}
     with steady():
-        got = {name: world.ask(route, headers, data=text).status_code for name, text in TEXTS.items()}
+        got = {name: world.ask(route, headers, data=text).status_code for name, text in texts.items()}
         shapes = {text: world.ask(route, headers, data=text).status_code for text in WRONG_SHAPES}
-    assert got == dict.fromkeys(TEXTS, 400)
+    assert got == dict.fromkeys(texts, 400)
     assert set(shapes.values()) == {422}
 
 
