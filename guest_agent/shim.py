@@ -41,9 +41,9 @@ def run_shim(run_path: str, alive: int) -> None:
     failpoint("shim.detached")
     run = Folder(run_path)
     order = Order.decode(run.read(ORDER_FILE, LIMIT))
+    _journal(order, STARTED, order.started)
     supervision: Supervision | None = None
     try:
-        _journal(order, STARTED, order.started)
         _reserve(run)
         supervision = Supervision(order, run)
         failpoint("shim.hook-up")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 FOREIGN_WARNINGS = (
     "ignore:'cgi' is deprecated:DeprecationWarning",
     "ignore:eventletutils module is deprecated:DeprecationWarning",
+    "ignore:Using fork.. is a bad idea:DeprecationWarning",
 )
 
 
