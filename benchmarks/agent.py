@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks import process
 from benchmarks.table import Row, show
 from tests.functional.agent.machine import Machine, wait_for
 from tests.functional.agent.small_api import Api, Call, Wire, serving, wire_task
@@ -24,29 +25,19 @@ OUTPUT_BYTES = 5_000_000_000
 STARTS = 5
 TRUES = 100
 _RAW = "import requests, sys; print(flush=True); sys.stdin.read()"
-_TICK = os.sysconf("SC_CLK_TCK")
 
 
 def memory(pid: int, field: str = "VmRSS") -> float:
     """MiB of the process."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) / 1024
-    raise AssertionError(f"process {pid} has no {field}")
-
-
-def cpu(pid: int) -> float:
-    """Seconds the process has computed so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICK
+    return process.memory(pid, field) / 1024
 
 
 def raw_memory() -> float:
     """MiB of a Python that has imported requests and does nothing."""
-    with subprocess.Popen([sys.executable, "-c", _RAW], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        return memory(process.pid)
+    with subprocess.Popen([sys.executable, "-c", _RAW], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as raw:
+        assert raw.stdout is not None
+        raw.stdout.readline()
+        return memory(raw.pid)
 
 
 @contextmanager
@@ -87,9 +78,9 @@ def idle(directory: Path) -> tuple[float, float, float]:
         wait_for(lambda: api.names()[-1] == "claim")
         assert machine.process is not None
         pids = [machine.process.pid, *shims_of(machine.process.pid)[0]]
-        calls, before = len(api.calls), sum(map(cpu, pids))
+        calls, before = len(api.calls), sum(map(process.cpu, pids))
         time.sleep(IDLE_SECONDS)
-        spent = sum(map(cpu, pids)) - before
+        spent = sum(map(process.cpu, pids)) - before
         return memory(pids[0]), 100 * spent / IDLE_SECONDS, (len(api.calls) - calls) * 30 / IDLE_SECONDS
 
 

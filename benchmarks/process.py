@@ -7,12 +7,14 @@ import os
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
-_KIB_PAGE = os.sysconf("SC_PAGE_SIZE") / 1024
 
 
-def memory(pid: int) -> float:
-    """Resident memory in KiB."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _KIB_PAGE
+def memory(pid: int, field: str = "VmRSS") -> float:
+    """Memory in KiB: what is resident, or another field of Linux's status of the process."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1])
+    raise AssertionError(f"process {pid} has no {field}")
 
 
 def cpu(pid: int) -> float:

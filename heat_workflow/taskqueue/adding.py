@@ -6,7 +6,6 @@ from __future__ import annotations
 import collections
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from heat_workflow import errors, lifecycle, model
 from heat_workflow.failpoints import failpoint
@@ -75,9 +74,9 @@ def _fanned_out(request: NewTask) -> list[NewTask]:
     """One request per server for ``servers``, else the request itself; every one with an id."""
     task_id = request.id or model.TaskId(str(uuid.uuid4()))
     if request.servers is None:
-        return [_replace(request, id=task_id)]
+        return [model.changed(request, id=task_id)]
     return [
-        _replace(
+        model.changed(
             request,
             id=model.TaskId(str(uuid.uuid5(uuid.UUID(task_id), name))),
             name=f"{request.name}/{name}",
@@ -101,10 +100,6 @@ def _for_member(spec: Mapping[str, Json], name: str, server: str) -> dict[str, J
             raise errors.Invalid(f"input {key}: get_server takes id or name", code="get-server")
         filled[key] = value if asked is None else own[str(asked)]
     return {**spec, "input_values": filled}
-
-
-def _replace(request: NewTask, **changes: Any) -> NewTask:
-    return NewTask(**{**vars(request), **changes})
 
 
 def _already_there(tx: Tx, project_id: str, workflow_id: str, requests: Sequence[NewTask]) -> list[Task] | None:
@@ -132,7 +127,6 @@ def _insert(tx: Tx, workflow: model.Workflow, requests: Sequence[NewTask]) -> li
         raise errors.Invalid(f"duplicate task name in one request: {', '.join(twice)}", code="duplicate-name")
     wanted = {request.name: requirements.required_names(request) for request in requests}
     edges = requirements.resolve_requirements(tx, workflow, requests, wanted)
-    definitions = {building.digest(request.definition): request.definition for request in requests}
     seq = tx.next_task_seq(workflow.id)
     tasks = []
     for offset, request in enumerate(requests):
@@ -142,8 +136,9 @@ def _insert(tx: Tx, workflow: model.Workflow, requests: Sequence[NewTask]) -> li
     renamed = {request.name for request in requests if request.undo_of is None}
     for holder in tx.find_names(workflow.id, renamed) if renamed else ():
         if holder.name in renamed:
-            settling.move(tx, holder, Task(**{**vars(holder), "holds_name": False}))
+            settling.move(tx, holder, model.changed(holder, holds_name=False))
     ids = {task.name: task.id for task in tasks}
+    definitions = {task.definition_id: request.definition for task, request in zip(tasks, requests, strict=True)}
     skipped = [_first_hopeless(tx, task, edges[task.name]) for task in tasks]
     placed = [_placed(tx, task, hopeless) for task, hopeless in zip(tasks, skipped, strict=True)]
     tx.insert_tasks(placed, dict(definitions))  # type: ignore[arg-type]

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from heat_workflow import errors, lifecycle, model
@@ -32,30 +32,20 @@ def routes_of(agent: Agent) -> list[str]:
     return [*agent.capabilities, ""]
 
 
-@dataclasses.dataclass(frozen=True)
-class Look:
-    """What an agent finds that looks for work."""
-
-    work: bool  # a claim would give something or say something
-    beyond: frozenset[str] = frozenset()  # wake-up keys of routes where tasks are ready, but none for this agent
-
-
-def look(tx: Tx, agent_id: str, claim_id: str, place: str | None = None) -> Look:
-    """What a claim would find. Reads only, so that an idle poll costs no write."""
+def has_work(tx: Tx, agent_id: str, claim_id: str, place: str | None = None) -> bool:
+    """Whether a claim would give something or say something. Reads only, so that an idle poll costs no write."""
     agent = tx.find_agent(agent_id)
     if agent is None or agent.state is AgentState.REVOKED:
-        return Look(True)
+        return True
     if _polls_elsewhere(agent, place) or tx.find_claim(agent.id, claim_id) is not None:
-        return Look(True)
-    if _may_take(agent) and (next(_candidates(tx, agent), None) is not None or _stalled(tx, agent)):
-        return Look(True)
-    ready = (route for route in routes_of(agent) if tx.find_ready(agent.project_id, route, 1, 0))
-    return Look(False, frozenset(announcing.route_key(agent.project_id, route) for route in ready))
+        return True
+    return _may_take(agent) and (next(_candidates(tx, agent), None) is not None or bool(_stalled(tx, agent)))
 
 
-def has_work(tx: Tx, agent_id: str, claim_id: str) -> bool:
-    """Whether a claim would give something or say something."""
-    return look(tx, agent_id, claim_id).work
+def keys_with_ready(tx: Tx, agent: Agent, keys: Collection[str]) -> set[str]:
+    """Those of the wake-up keys under which a task is ready, for this agent or for another."""
+    routes = {announcing.route_key(agent.project_id, route): route for route in routes_of(agent)}
+    return {key for key in keys if key in routes and tx.find_ready(agent.project_id, routes[key], 1, 0)}
 
 
 def poll_at(tx: Tx, agent_id: str, place: str) -> None:

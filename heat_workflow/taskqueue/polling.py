@@ -94,9 +94,10 @@ class Polls:
             raise ending()
         hints = news.take_hints()
         try:
-            seen = await self._queue.glance(claiming.look, agent.id, claim_id, place)
-            if not seen.work:
-                hints = {key: hint for key, hint in hints.items() if key in seen.beyond}
+            if not await self._queue.glance(claiming.has_work, agent.id, claim_id, place):
+                if hints:
+                    ready = await self._queue.glance(claiming.keys_with_ready, agent, hints.keys())
+                    hints = {key: hint for key, hint in hints.items() if key in ready}
                 return None
             claimed = await self._queue.write(claiming.claim, agent.id, claim_id, place)
             if claimed is not None:

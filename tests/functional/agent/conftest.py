@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -39,6 +41,17 @@ def boot(tmp_path: Path, operator: Operator) -> Iterator[Boot]:
 def machine(boot: Boot) -> Machine:
     """One guest, for server ``s1``."""
     return boot()
+
+
+@pytest.fixture
+def open_machine(boot: Boot) -> Iterator[Machine]:
+    """A guest whose state directory other users can get through to, as below /var/lib."""
+    directory = Path(tempfile.mkdtemp(dir="/tmp"))
+    directory.chmod(0o755)
+    guest = boot(state_dir=str(directory / "state"))
+    yield guest
+    guest.end()
+    shutil.rmtree(directory)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -211,17 +210,6 @@ def _seen(process: str, secrets: dict[bytes, str]) -> Iterator[str]:
         except OSError:
             continue
         yield from (f"{what} in {name} of {data[:60]!r}" for secret, what in secrets.items() if secret in data)
-
-
-@pytest.fixture
-def open_machine(boot: Callable[..., Machine]) -> Iterator[Machine]:
-    """A guest whose state directory other users can get through to, as below /var/lib."""
-    directory = Path(tempfile.mkdtemp(dir="/tmp"))
-    directory.chmod(0o755)
-    guest = boot(state_dir=str(directory / "state"))
-    yield guest
-    guest.end()
-    shutil.rmtree(directory)
 
 
 def test_s46_a_setuid_program_gives_a_hook_of_another_user_nothing(

@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +29,6 @@ def _cut_power(machine: Machine, shim: Path) -> None:
 
 def _wait_for_session(machine: Machine, number: int) -> None:
     wait_for(lambda: machine.log.read_text().count("session begun") == number)
-
-
-@pytest.fixture
-def open_machine(boot: Callable[..., Machine]) -> Iterator[Machine]:
-    """A guest whose state directory other users can get through to, as below /var/lib."""
-    directory = Path(tempfile.mkdtemp(dir="/tmp"))
-    directory.chmod(0o755)
-    guest = boot(state_dir=str(directory / "state"))
-    yield guest
-    guest.end()
-    shutil.rmtree(directory)
 
 
 @pytest.mark.parametrize(
