@@ -15,6 +15,7 @@ from keystoneauth1.session import Session
 from devcloud.cloud import DevCloud
 from devcloud.registry import GUEST_TASKS
 from devcloud.stacks import Stack, Stacks
+from heat_workflow.errors import printable
 
 POLL_S = 0.2
 FINISHED_BADLY = ("failed", "timed_out", "cancelled")
@@ -77,7 +78,7 @@ class Progress:
                 yield (
                     f"task {task['name']} {task['state']} on {_server(task, servers)}, "
                     f"exit code {task.get('deploy_status_code')}: {task.get('status_reason')}"
-                    + (f"\n    {written[-1]}" if written else "")
+                    + (f"\n    {printable(written[-1])}" if written else "")
                 )
 
     def _stack_facts(self) -> Iterator[Fact]:
@@ -130,4 +131,5 @@ def _now() -> datetime.datetime:
 
 def _print_outputs(stack: Stack) -> None:
     for name, value in stack.outputs.items():
-        print(f"  {name}: {value if isinstance(value, str) else json.dumps(value)}")
+        text = value if isinstance(value, str) else json.dumps(value)
+        print(f"  {name}: " + "\n".join(map(printable, text.split("\n"))))

@@ -109,4 +109,9 @@ def _when(moment: float, now: float) -> str:
 def _error(status: Status, now: float) -> str:
     if not status.last_error:
         return "none"
-    return f"{_when(status.last_error_at, now)}: {status.last_error}"
+    return f"{_when(status.last_error_at, now)}: {_printable(status.last_error)}"
+
+
+def _printable(text: str) -> str:
+    """On one line, control characters escaped: it may repeat what the other side of a connection said (S40)."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

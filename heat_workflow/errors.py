@@ -8,6 +8,11 @@ family its HTTP status and ``client.py`` turns the status back into the same fam
 from __future__ import annotations
 
 
+def printable(text: str) -> str:
+    """The text as a message may hold it: one line, control characters escaped; people read it in terminals (S40)."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 class HeatWorkflowError(Exception):
     """Anything this project raises on purpose.
 

@@ -108,16 +108,16 @@ def _failed_attempt(task: Task, to: TaskState, reason: str, now: float) -> Task:
 
 def success_note(report: Report) -> str:
     """What the agent has to say about a success: an output too large to be kept, an input that did not fit."""
-    return (report.reason or "")[:1024]
+    return errors.printable(report.reason or "")[:1024]
 
 
 def failure_reason(report: Report) -> str:
     """One line for people: the agent's reason, else the exit code with the last line of stderr."""
     if report.reason:
-        return report.reason[:1024]
+        return errors.printable(report.reason)[:1024]
     last = next((line for line in reversed(report.deploy_stderr.splitlines()) if line.strip()), "")
     code = f"exit code {report.deploy_status_code}"
-    return f"{code}: {last.strip()}"[:1024] if last else code
+    return f"{code}: {errors.printable(last.strip())}"[:1024] if last else code
 
 
 def cancel_requested(task: Task, now: float, reason: str) -> Task:

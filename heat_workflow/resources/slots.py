@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from heat_workflow import errors
 from heat_workflow.resources.runs import APPLYING
 from heat_workflow.shapes import Task
 
@@ -98,7 +99,7 @@ def why(task: Task) -> str:
     code = task.get("deploy_status_code")
     if task["state"] != "failed" or code is None:
         return f"{task['state'].replace('_', ' ')}: {task['status_reason']}"
-    lines = [line.strip() for line in (task.get("deploy_stderr") or "").splitlines() if line.strip()]
+    lines = [errors.printable(line.strip()) for line in (task.get("deploy_stderr") or "").splitlines() if line.strip()]
     return f"failed with exit code {code}: {lines[-1] if lines else task['status_reason']}"
 
 

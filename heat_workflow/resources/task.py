@@ -9,6 +9,7 @@ from typing import Any, cast
 from heat.common import exception
 from heat.engine import attributes, function, support, sync_point
 
+from heat_workflow import errors
 from heat_workflow.resources import definitions, ordering, origin, schema, undoing
 from heat_workflow.resources.asked import PASSED_ON, Asked
 from heat_workflow.resources.lifecycle import TaskLifecycle
@@ -87,7 +88,9 @@ class TaskResource(Asked, TaskLifecycle):
         code = task.get("deploy_status_code")
         if task["state"] != "failed" or not code:
             return f"{said} {task['state'].replace('_', ' ')}: {task['status_reason']}"
-        lines = [line.strip() for line in (task.get("deploy_stderr") or "").splitlines() if line.strip()]
+        lines = [
+            errors.printable(line.strip()) for line in (task.get("deploy_stderr") or "").splitlines() if line.strip()
+        ]
         *before, why = lines[-LAST_LINES:] or [task["status_reason"]]
         came_before = f" (after: {' | '.join(before)})" if before else ""
         return f"{said} failed with exit code {code}: {why}{came_before}"

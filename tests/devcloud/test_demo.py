@@ -63,6 +63,16 @@ def test_a_stack_that_fails_names_the_task_its_server_and_its_last_words(tmp_pat
     assert re.search(r"task say failed on box, exit code 3: .*\n    no room left\n", done.stdout)
 
 
+def test_s40_what_a_script_wrote_moves_no_cursor_in_the_terminal(tmp_path: Path) -> None:
+    hostile = r"\033[2J\033]0;owned\007"
+    failed = run_demo(tmp_path, f"#!/bin/sh\nprintf '{hostile}\\n' >&2\nexit 3\n")
+    assert failed.returncode == 1
+    assert r"\x1b[2J\x1b]0;owned\x07" in failed.stdout
+    good = run_demo(tmp_path, f"#!/bin/sh\nprintf 'one\\n{hostile}' > \"$heat_outputs_path.said\"\n")
+    assert good.stdout.endswith("said: one\n\\x1b[2J\\x1b]0;owned\\x07\n")
+    assert "\x1b" not in failed.stdout + good.stdout
+
+
 def test_a_template_that_heat_refuses_is_said_to_be_so(tmp_path: Path) -> None:
     done = run_demo(tmp_path, SAYS, template_text=SERVER_AND_TASK.replace("OS::HeatWorkflow::Task", "No::Such::Type"))
     assert done.returncode == 1

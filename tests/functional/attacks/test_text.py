@@ -39,6 +39,34 @@ def test_r5_s38_s39_values_arrive_as_they_were_sent_also_from_task_to_task(opera
     assert agent.take()["input_values"] == {"x": text}
 
 
+HOSTILE = "\x1b[2J\x1b]0;owned\x07<script>alert(1)</script>\u202e\x9b31m"
+
+
+def test_s40_what_a_hook_wrote_is_data_to_browsers_and_in_a_terminal(operator: Operator) -> None:
+    workflow_id = operator.workflow()
+    task = operator.task(workflow_id, server="s")
+    agent = operator.agent(server="s")
+    taken = agent.take()
+    lines = [{"n": 0, "stream": "stdout", "text": HOSTILE}]
+    log = {"attempt": taken["attempt"], "claim_id": taken["claim_id"], "chunks": lines}
+    assert agent.call("POST", f"/tasks/{task['id']}/log", json=log).status_code == 200
+    said = {"deploy_stderr": f"first\n{HOSTILE}\n", "deploy_stdout": HOSTILE, "outputs": {"y": HOSTILE}}
+    assert agent.report(taken, "failed", **said).status_code == 200
+    place = f"/v1/workflows/{workflow_id}"
+    paths = ["/tasks", f"/tasks/{task['id']}", f"/tasks/{task['id']}/attempts", "/events", "/graph"]
+    for path in [*paths, f"/tasks/{task['id']}/log", "/graph?format=dot", "/tasks/" + HOSTILE]:
+        answer = operator.call("GET", place + path)
+        assert answer.headers["X-Content-Type-Options"] == "nosniff", path
+        assert "html" not in answer.headers["Content-Type"], path
+        assert path not in paths or answer.headers["Content-Type"] == "application/json"
+        if path in paths:
+            assert "\x1b" not in answer.text, path  # JSON escapes it
+    after = operator.show(task)
+    assert after["deploy_stdout"] == HOSTILE  # what was written is kept as it is (G7)
+    assert after["status_reason"].startswith("exit code 1: \\x1b[2J\\x1b]0;owned\\x07<script>")
+    assert after["status_reason"].isprintable()  # Heat shows it in event lists, in people's terminals
+
+
 def test_s41_no_text_of_a_caller_begins_a_line_of_the_log(api: ApiProcess, world: World) -> None:
     forged = "\nFORGED 2026-01-01 INFO nothing happened"
     before = len(api.log.read_text())

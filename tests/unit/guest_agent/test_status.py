@@ -36,6 +36,12 @@ def test_the_exit_code_is_0_only_for_a_running_agent_in_contact() -> None:
     assert "try again" in text
 
 
+def test_s40_an_error_that_repeats_what_the_other_side_said_is_one_plain_line() -> None:
+    text, _ = describe(Status(AGENT, 1000.0, "refused \x1b[2J\nnext step  none", 1001.0), alive=True, now=1060.0)
+    assert r"refused \x1b[2J\nnext step  none" in text
+    assert len(text.splitlines()) == 5
+
+
 def test_an_agent_that_was_never_set_up_is_exit_code_2(tmp_path: Path) -> None:
     config = tmp_path / "agent.conf"
     assert main(["status", "--config", str(config)]) == 2
