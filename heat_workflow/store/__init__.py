@@ -24,6 +24,10 @@ class Tx(Protocol):
     def now(self) -> float:
         """Seconds since the epoch by the database's clock; one value for the whole transaction."""
 
+    def expect(self, rows: int) -> None:
+        """Say how many rows will be written, before the work of making them: a store may want to run what is long
+        elsewhere, from the beginning."""
+
     # -- workflows
     def find_workflow(self, project_id: str, workflow_id: str) -> model.Workflow | None: ...
     def lock_workflow(self, project_id: str, workflow_id: str) -> model.Workflow | None:

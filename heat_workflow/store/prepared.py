@@ -29,6 +29,9 @@ class Prepared:
         text = self.prepared(statement, rows[0])[0]
         connection.exec_driver_sql(text, [self.prepared(statement, row)[1] for row in rows])
 
+    def expect(self, rows: int) -> None:
+        """So many rows are coming. Where transactions are to be short, too many are refused before they are made."""
+
     def prepared(self, statement: Any, params: Mapping[str, Any]) -> tuple[str, Any]:
         """The statement's text and its parameters as the driver takes them."""
         text, take, constants = self._compiled.get(id(statement)) or self._compile(statement)

@@ -29,6 +29,7 @@ def add_tasks(
     body, a workflow that takes no more), Invalid (duplicate names, unknown requirements, a cycle).
     """
     workflow = workflows.open_for_adding(tx, project_id, workflow_id, workflow_name)
+    tx.expect(_rows(requests))
     requests = [request for wanted in requests for request in _fanned_out(wanted)]
     failpoint("add.begun")
     known = _already_there(tx, project_id, workflow_id, requests)
@@ -64,10 +65,16 @@ def create_workflow(
 
 
 def _insert_all_new(tx: Tx, workflow: model.Workflow, requests: Sequence[NewTask]) -> list[Task]:
+    tx.expect(_rows(requests))
     requests = [request for wanted in requests for request in _fanned_out(wanted)]
     if _already_there(tx, workflow.project_id, workflow.id, requests) is not None:
         raise errors.Conflict("a task id is in use elsewhere; choose other ids", code="id-in-use")
     return _insert(tx, workflow, requests)
+
+
+def _rows(requests: Sequence[NewTask]) -> int:
+    """How many rows these tasks take: each its own and two events."""
+    return 3 * sum(len(request.servers or (1,)) for request in requests)
 
 
 def _fanned_out(request: NewTask) -> list[NewTask]:

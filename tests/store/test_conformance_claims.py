@@ -105,6 +105,7 @@ async def test_a_claim_under_way_is_stepped_around_and_not_waited_for(empty: Dat
         claimed, go_on = asyncio.Event(), asyncio.Event()
 
         def slow(tx: Tx) -> str | None:
+            tx.expect(10**6)  # it waits for the event loop, so it may not hold that up
             got = claiming.claim(tx, agents[0].id, facts.new_id())
             loop.call_soon_threadsafe(claimed.set)
             asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(30)

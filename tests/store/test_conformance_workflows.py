@@ -147,6 +147,7 @@ async def test_nobody_else_changes_a_locked_workflow(empty: Database) -> None:
         locked, go_on = asyncio.Event(), asyncio.Event()
 
         def hold(tx: Tx) -> None:
+            tx.expect(10**6)  # it waits for the event loop, so it may not hold that up
             found = tx.lock_workflow(facts.PROJECT, workflow.id)
             assert found is not None
             loop.call_soon_threadsafe(locked.set)

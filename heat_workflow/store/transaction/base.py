@@ -41,6 +41,9 @@ class Base:
     def now(self) -> float:
         return self._now
 
+    def expect(self, rows: int) -> None:
+        self._prepared.expect(rows)
+
     def _run(self, statement: Any, **params: Any) -> Any:
         return self._prepared(self._connection, statement, params)
 
