@@ -12,6 +12,7 @@ from heat.engine import resource
 
 from heat_workflow import errors
 from heat_workflow.resources import undoing
+from heat_workflow.resources.repeating import Repeating
 from heat_workflow.resources.runs import APPLYING, Run, Runs, find_runs, save_runs
 from heat_workflow.resources.slots import REUSABLE, UNFINISHED
 from heat_workflow.resources.steps import Pending, Undo, Waiting, Work
@@ -19,7 +20,7 @@ from heat_workflow.resources.waiting import TURNED_BACK, TaskWatcher
 from heat_workflow.shapes import Task, TaskBody
 
 
-class TaskLifecycle(TaskWatcher):
+class TaskLifecycle(Repeating, TaskWatcher):
     """A resource whose actions each add one task. Subclasses say what to do (``_work``) and how failure reads.
 
     Heat may end the engine between any two steps. So the id of a task is in Heat's database before the request that
@@ -58,10 +59,20 @@ class TaskLifecycle(TaskWatcher):
         return self._begin(lambda: self._start(self.CREATE))
 
     def handle_suspend(self) -> Pending:
-        return self._begin(lambda: self._start(self.SUSPEND))
+        return self._begin(lambda: self._other(self.SUSPEND))
 
     def handle_resume(self) -> Pending:
-        return self._begin(lambda: self._start(self.RESUME))
+        return self._begin(lambda: self._other(self.RESUME))
+
+    def _other(self, action: str) -> Waiting | None:
+        """Take over the task of the same action that did not come to its end with its stack, else add one."""
+        runs = find_runs(self)
+        latest = runs.latest if runs else None
+        if runs and latest and latest.action == action == self._repeated:
+            work, seen = self._work(action), self._seen(runs, latest)
+            if work and seen and latest.digest == work.digest and seen["state"] in REUSABLE:
+                return Waiting(runs, latest, awaited=work.awaited)
+        return self._start(action)
 
     def check_create_complete(self, pending: Pending) -> bool:
         return self._check(pending)

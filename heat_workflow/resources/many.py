@@ -13,16 +13,18 @@ from heat.engine import sync_point
 
 from heat_workflow import errors
 from heat_workflow.resources import deciding, slots, undoing
+from heat_workflow.resources.repeating import Repeating
 from heat_workflow.resources.slots import History, Slot
 from heat_workflow.resources.turns import LOG, Turn, TurnTaker
 from heat_workflow.resources.waiting import POLL, TURNED_BACK
 from heat_workflow.shapes import Task, TaskBody
 
 SALT_KEY = "heat_workflow_salt"
+LET_GO_KEY = "heat_workflow_let_go"  # in the data of a resource whose deletion has done all but let go of its tasks
 RETRY_KEY = "heat_workflow_retry"  # in the data of a COMPLETE resource with failures: the next update tries them again
 
 
-class ManyTasks(TurnTaker):
+class ManyTasks(Repeating, TurnTaker):
     """A resource whose actions each add many tasks. Subclasses say what is wanted and when that failed.
 
     Nothing is kept in a handler but the place where it stands: an action begins by looking at what the API has. So
@@ -152,7 +154,9 @@ class ManyTasks(TurnTaker):
         wanted, history = self._wanted(turn.action), self._history()
         if not wanted:
             return
-        begun = self._begun(turn, history)
+        begun = set(self._begun(turn, history))
+        if turn.action == self._repeated:
+            begun |= {slot for slot, body in wanted.items() if slots.does_already(history.newest(slot), body)}
         yield from self._end(turn, (task for slot, task in self._newest(history).items() if slot not in begun))
         yield from self._run(turn, {slot: body for slot, body in wanted.items() if slot not in begun})
         self._conclude(turn.action, self._newest(self._history(), wanted))
@@ -190,6 +194,9 @@ class ManyTasks(TurnTaker):
     def _delete_steps(self, turn: Turn) -> Iterator[None]:
         """End what runs; DELETE tasks where they are wanted, else undo what stays behind; then let go of all."""
         history = self._history()
+        if LET_GO_KEY in self.data():  # an engine died while it let go: what is gone must not count as never run
+            self._let_go(history)
+            return
         yield from self._end(turn, (task for task in history.live() if task["action"] != self.DELETE))
         history, wanted, rolling = self._history(), self._wanted(self.DELETE), undoing.is_rolling_back(self)
         if not self.replaced_by:
@@ -204,6 +211,10 @@ class ManyTasks(TurnTaker):
         for slot in lost:
             self._say(f"task {newest[slot]['name']} of action DELETE was skipped: {newest[slot]['status_reason']}")
         self._conclude(turn.action, {slot: task for slot, task in newest.items() if slot not in lost})
+        self.data_set(LET_GO_KEY, "1")
+        self._let_go(history)
+
+    def _let_go(self, history: History) -> None:
         self._act("detach", (task for tasks in history.tasks.values() for task in tasks))
 
     def _say_of_failures(self, tasks: Mapping[Slot, Task]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from heat_workflow import errors
 from heat_workflow.resources.runs import APPLYING
-from heat_workflow.shapes import Task
+from heat_workflow.shapes import Task, TaskBody
 
 UNFINISHED = frozenset({"waiting", "ready", "leased", "stalled", "cancelling"})
 REUSABLE = frozenset({"waiting", "ready", "leased", "stalled", "succeeded"})
@@ -92,6 +92,13 @@ def is_lost(task: Task) -> bool:
 def digest_of_task(task: Task) -> str | None:
     """What the resource gave the task to know it again by."""
     return (task.get("heat") or {}).get("digest")
+
+
+def does_already(task: Task | None, body: TaskBody) -> bool:
+    """Whether the task is what the body asks for, and has not failed."""
+    if task is None or task["state"] not in REUSABLE or task["action"] != body["action"]:
+        return False
+    return digest_of_task(task) == digest_of_task(body)  # type: ignore[arg-type]
 
 
 def why(task: Task) -> str:

@@ -44,6 +44,7 @@ F37_POLLERS = {"sqlite": _times(100), "postgresql": _times(50)}
 F38_PEERS = _times(300)
 F39_DELIVERIES = _times(50)
 F41_MOMENTS = ("before", "after") if FACTOR > 1 else ("after",)  # of every step, at which heat-engine is killed
+F41_EVERY = 1 if FACTOR > 1 else 5  # of all those, every fifth
 F43_RACES = {"sqlite": _times(60), "postgresql": _times(60), "mariadb": _times(30)}
 F44_RACES = {"sqlite": _times(40), "postgresql": _times(40), "mariadb": _times(20)}
 F47_SECONDS = 4 * FACTOR
