@@ -31,6 +31,7 @@ _LOCKS = {  # two nodes that run `db sync` at once take turns
     "mysql": "SELECT get_lock('heat_workflow.schema', 600)",
     "mariadb": "SELECT get_lock('heat_workflow.schema', 600)",
 }
+_SQLITE_LOCK = 600.0  # seconds that they wait for the same of an SQLite file
 _REPEAT = "run heat-workflow-manage db sync"
 
 
@@ -149,4 +150,4 @@ def _engine(url: str, connect: Mapping[str, Any] | None) -> sa.Engine:
     path = sa.make_url(url).database
     if path:
         Path(path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return sqlite.engine_for(url)
+    return sqlite.engine_for(url) if connect is None else sqlite.engine_for(url, _SQLITE_LOCK)

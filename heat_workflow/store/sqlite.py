@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import concurrent.futures
+import sqlite3
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,11 +25,15 @@ from heat_workflow.store.writer import Writer, translated
 
 T = TypeVar("T")
 _READERS = 4
-_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000", "cache_size=-65536")
+_PATIENCE = 5.0  # seconds to wait for another that writes to the file
+_PRAGMAS = ("synchronous=FULL", "cache_size=-65536")
 
 
-def engine_for(url: str) -> sa.Engine:
-    """An engine that leaves BEGIN to us (the driver's own rules would start transactions late)."""
+def engine_for(url: str, patience: float = _PATIENCE) -> sa.Engine:
+    """An engine that leaves BEGIN to us (the driver's own rules would start transactions late).
+
+    Its connections wait up to ``patience`` seconds for another that writes to the file.
+    """
     # The writer's connection is used in two threads, never at once.
     engine = sa.create_engine(
         url, hide_parameters=True, pool_size=_READERS + 1, connect_args={"check_same_thread": False}
@@ -38,6 +43,8 @@ def engine_for(url: str) -> sa.Engine:
     def configure(dbapi_connection: Any, _record: Any) -> None:
         dbapi_connection.isolation_level = None
         cursor = dbapi_connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={patience * 1000:.0f}")
+        _keep_a_log(cursor, patience)
         for pragma in _PRAGMAS:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
@@ -48,6 +55,20 @@ def engine_for(url: str) -> sa.Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+def _keep_a_log(cursor: sqlite3.Cursor, patience: float) -> None:
+    """Have the file use a write-ahead log. SQLite does not wait by itself while another writes to one without."""
+    until = time.monotonic() + patience
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def closing() -> errors.Unavailable:

@@ -18,22 +18,26 @@ from tests.harness.nemesis import Killer
 from tests.harness.nursery import Nursery
 from tests.harness.replicas import replicas
 
+WITHIN = counts.F2_KILLS * 4  # seconds; a machine that is too slow for all of the kills makes fewer
 SABOTAGE = os.environ.get("HEAT_WORKFLOW_SABOTAGE")  # what to do to each replica first; the run must go red then
 
 
+@pytest.mark.timeout(WITHIN + 300)
 @pytest.mark.parametrize("kind", ["postgresql"], indirect=True)
 def test_f2_random_replicas_are_killed_and_nothing_is_lost_or_done_twice(
     nursery: Nursery, url: str, tmp_path: Path, project: str, history: History
 ) -> None:
     with replicas(nursery, tmp_path, url, 3, before=SABOTAGE) as three:
         load = Load(history, [replica.url for replica in three], project, seed=2)
-        killer = Killer(three, counts.F2_KILLS, seed=2, pause=(0.01, 0.04))
+        killer = Killer(three, counts.F2_KILLS, 2, (0.01, 0.04), lambda: history.answers, WITHIN)
         load.begin(agents=8, operators=2)
         killer.start()
-        killer.join(counts.F2_KILLS * 5 + 60)
+        killer.join(WITHIN + 120)
+        assert not killer.is_alive()
+        if killer.error is not None:  # first: without that replica the callers' own complaints say nothing
+            raise killer.error
         load.finish(functools.partial(unfinished, url, project))
-        assert killer.error is None
-        assert killer.kills == counts.F2_KILLS
+        assert killer.kills
     told = check(history, url, project)
     unanswered = sum(call.kind == "unknown" for call in told.calls)
     print(

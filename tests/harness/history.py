@@ -28,6 +28,7 @@ class History:
         self.path = path
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._numbers = itertools.count(1)
+        self.answers = 0  # heard so far
 
     def close(self) -> None:
         os.close(self._fd)
@@ -43,6 +44,7 @@ class History:
         is_json = answer.headers.get("content-type", "").startswith("application/json")
         said = answer.json() if is_json and answer.content else None
         self._write({"n": number, "kind": kind, "status": answer.status_code, "answer": said})
+        self.answers += 1
 
     def unanswered(self, number: int, reason: BaseException) -> None:
         self._write({"n": number, "kind": "unknown", "status": None, "answer": type(reason).__name__})

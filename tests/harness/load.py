@@ -125,11 +125,10 @@ class Load:
         """Two reports of one attempt that differ, at the same moment at two replicas: one of them is the outcome."""
         other = RecordedAgent(self.operator(), agent.agent_id, "")
         other.secret, other.session = agent.secret, session
-        heard: list[int] = []
-        rival = threading.Thread(target=lambda: heard.append(other.report(task, status).status_code))
-        rival.start()
-        heard.append(agent.report(task, status).status_code)
-        rival.join(120)
+        rivals: list[threading.Thread] = []
+        self._run(rivals, other.report, task, status)
+        agent.report(task, status)
+        rivals[0].join(120)
 
 
 def _over(operator: RecordedOperator, workflow_id: str) -> bool:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections.abc import Callable
 
 import sqlalchemy as sa
 
@@ -18,21 +19,40 @@ _TIMES = ("created_at", "ready_at", "started_at", "not_before", "lease_until", "
 
 
 class Killer(threading.Thread):
-    """kill -9 of a random replica again and again, each started anew at once."""
+    """kill -9 of a random replica again and again, each started anew at once.
 
-    def __init__(self, replicas: list[Replica], kills: int, seed: int, pause: tuple[float, float]) -> None:
+    Each kill waits until somebody was answered since the one before, by ``answers``: on a slow machine a replica that
+    is killed as soon as it listens answers nobody, and callers run out of patience. It ends after so many ``kills``,
+    or ``within`` so many seconds.
+    """
+
+    def __init__(
+        self,
+        replicas: list[Replica],
+        kills: int,
+        seed: int,
+        pause: tuple[float, float],
+        answers: Callable[[], int],
+        within: float,
+    ) -> None:
         super().__init__(name="killer", daemon=True)
         self._replicas = replicas
         self._random = random.Random(seed)
         self._pause = pause
         self._left = kills
+        self._answers = answers
+        self._within = within
         self.kills = 0
         self.error: BaseException | None = None
 
     def run(self) -> None:
+        until = time.monotonic() + self._within
         try:
-            while self.kills < self._left:
+            while self.kills < self._left and time.monotonic() < until:
+                heard = self._answers()
                 time.sleep(self._random.uniform(*self._pause))
+                while self._answers() == heard and time.monotonic() < until:
+                    time.sleep(0.005)
                 replica = self._random.choice(self._replicas)
                 replica.kill()
                 self.kills += 1

@@ -6,6 +6,7 @@ from __future__ import annotations
 import concurrent.futures
 import itertools
 import shutil
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -98,6 +99,21 @@ def test_two_nodes_may_sync_at_once(fresh: Callable[[], str]) -> None:
     with concurrent.futures.ThreadPoolExecutor(4) as threads:
         done = list(threads.map(lambda _: schema.sync(url), range(4)))
     assert sorted(done) == [[], [], [], [FIRST]]
+
+
+def test_a_sync_waits_for_a_node_that_still_makes_the_file(tmp_path: Path) -> None:
+    """SQLite refuses at once, without its usual patience, to change the journal of a file that another writes to."""
+    url = f"sqlite:///{tmp_path}/store.sqlite"
+    other = sqlite3.connect(f"{tmp_path}/store.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        syncing = threads.submit(schema.sync, url)
+        try:
+            with pytest.raises(TimeoutError):
+                syncing.result(0.5)
+        finally:
+            other.close()
+        assert syncing.result(60) == [FIRST]
 
 
 def test_f31_an_interrupted_migration_is_refused_and_goes_on_when_repeated(fresh: Callable[[], str]) -> None:
