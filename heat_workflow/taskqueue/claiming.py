@@ -144,17 +144,31 @@ def _same_again(tx: Tx, attempt: model.Attempt) -> Claimed:
 
 
 def _candidates(tx: Tx, agent: Agent) -> Iterator[Task]:
-    """Ready tasks the agent may take, the most urgent of each page first."""
+    """Ready tasks the agent may take, the most urgent of each page first.
+
+    While others claim, what is left moves up, from one page onto another that was looked at before. So it looks again
+    from the beginning until it has seen nothing new.
+    """
     granted = set(agent.capabilities)
+    seen: set[str] = set()
+    news = False
     offset, size = 0, _FIRST_LOOK
     while True:
         pages = [tx.find_ready(agent.project_id, route, size, offset) for route in routes_of(agent)]
-        for task in sorted((t for page in pages for t in page), key=lambda t: (-t.priority, t.ready_at or 0, t.seq)):
+        fresh = [task for page in pages for task in page if task.id not in seen]
+        seen.update(task.id for task in fresh)
+        for task in sorted(fresh, key=lambda t: (-t.priority, t.ready_at or 0, t.seq)):
             if granted.issuperset(task.capabilities) and _key_free(tx, task):
                 yield task
-        if all(len(page) < size for page in pages):
+        news = news or bool(fresh)
+        if size == _FIRST_LOOK and news:
+            offset, size = 0, _PAGE
+        elif any(len(page) == size for page in pages):
+            offset += size
+        elif news:
+            offset, news = 0, False
+        else:
             return
-        offset, size = offset + size, _PAGE
 
 
 def _key_free(tx: Tx, task: Task) -> bool:

@@ -45,7 +45,7 @@ class Load:
         for n in range(operators):
             self._run(self._adders, self._add, self.operator(), servers, random.Random(f"{self._seed}/operator/{n}"))
 
-    def _run(self, threads: list[threading.Thread], work: Callable[..., None], *args: Any) -> None:
+    def _run(self, threads: list[threading.Thread], work: Callable[..., object], *args: Any) -> None:
         def guarded() -> None:
             try:
                 work(*args)
