@@ -110,15 +110,22 @@ class WorkflowResource(InlineTasks, ManyTasks):
         return {"name": name, "sealed": properties[SEALED], "on_failure": properties[ON_FAILURE]}
 
     def _send(self, requests: list[TaskBody]) -> None:
+        if not self.properties[SEALED]:
+            self._api().post_tasks(self._workflow_id(), requests)
+            return
         runs = find_runs(self)
-        first = self.properties[SEALED] and (runs is None or len(runs.runs) == 1)
-        if first:
-            try:
-                self._api().put_workflow(self._workflow_id(), {**self._shell(), "tasks": requests})
-            except errors.Conflict:  # there is one: the engine ended after an earlier request
-                first = False
-        if not first:
-            self._api().post_tasks(self._workflow_id(), requests, amend=self.properties[SEALED])
+        if runs is None or len(runs.runs) == 1:
+            # A conflict: there is one, the engine ended after an earlier request.
+            with contextlib.suppress(errors.Conflict):
+                self._put_whole(requests)
+                return
+        try:
+            self._api().post_tasks(self._workflow_id(), requests, amend=True)
+        except errors.NotFound:  # there is none: the engine ended between its record and its first request
+            self._put_whole(requests)
+
+    def _put_whole(self, requests: list[TaskBody]) -> None:
+        self._api().put_workflow(self._workflow_id(), {**self._shell(), "tasks": requests})
 
     def _list(self, wait: float) -> Iterable[Task]:
         workflow_id = self._workflow_id()
