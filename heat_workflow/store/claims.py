@@ -58,6 +58,7 @@ class ServerDialect(Dialect, Protocol):
 
     clock: str  # a query for the database's time, seconds since the epoch
     connect: Mapping[str, Any]  # what its driver is told
+    lock_wait: str | None  # bounds this transaction's waits for a lock, in milliseconds; None where it cannot be said
 
     def begin_read(self, connection: sa.Connection) -> None:
         """Let the transaction that begins see one moment from its first look to its last."""
@@ -73,6 +74,7 @@ class Sqlite:
 class PostgreSql:
     locks_rows = True
     clock = "SELECT extract(epoch FROM clock_timestamp())"
+    lock_wait: str | None = "SET LOCAL lock_timeout = '{}ms'"
     connect: Mapping[str, Any] = {
         "connect_timeout": _CONNECT_MOST,
         "options": f"-c idle_in_transaction_session_timeout={_IDLE_MOST}s -c lock_timeout={_LOCK_WAIT}s",
@@ -93,6 +95,7 @@ class MariaDb:
     locks_rows = True
     # Not unix_timestamp(now()): on a server that keeps summer time it is an hour off for an hour every autumn.
     clock = "SELECT timestampdiff(MICROSECOND, '1970-01-01', utc_timestamp(6)) / 1e6"
+    lock_wait: str | None = None
     connect: Mapping[str, Any] = {
         "connect_timeout": _CONNECT_MOST,
         "init_command": "SET SESSION sql_mode = 'TRADITIONAL', "

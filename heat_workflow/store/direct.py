@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Direct: the prepared statements on SQLite's driver itself, with or without a bound on how much they do."""
+"""Direct: the prepared statements on the database's driver itself, with or without a bound on how much they do."""
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -16,28 +15,32 @@ class TooLongError(Exception):
     """The transaction does more than fits between two other things; it is to be run again where nobody waits."""
 
 
-def driver_of(connection: sa.Connection) -> sqlite3.Connection:
-    driver = connection.connection.driver_connection
-    assert isinstance(driver, sqlite3.Connection)
-    return driver
+def driver_of(connection: sa.Connection) -> Any:
+    """The connection of sqlite3 or psycopg below that of SQLAlchemy."""
+    return connection.connection.driver_connection
 
 
 class Direct(Prepared):
     """Runs prepared statements on the driver: SQLAlchemy's result objects would cost more than SQLite does."""
 
+    def __init__(self, dialect: sa.Dialect) -> None:
+        super().__init__(dialect)
+        assert dialect.loaded_dbapi is not None
+        self._failure: type[Exception] = dialect.loaded_dbapi.Error
+
     def __call__(self, connection: sa.Connection, statement: Any, params: Mapping[str, Any]) -> Any:
         text, values = self.prepared(statement, params)
         try:
             return driver_of(connection).execute(text, values)
-        except sqlite3.Error as exc:
-            raise wrapped(exc, text) from exc
+        except self._failure as exc:
+            raise wrapped(exc, self._failure, text) from exc
 
     def many(self, connection: sa.Connection, statement: Any, rows: Sequence[Mapping[str, Any]]) -> None:
         text = self.prepared(statement, rows[0])[0]
         try:
-            driver_of(connection).executemany(text, (self.prepared(statement, row)[1] for row in rows))
-        except sqlite3.Error as exc:
-            raise wrapped(exc, text) from exc
+            driver_of(connection).cursor().executemany(text, (self.prepared(statement, row)[1] for row in rows))
+        except self._failure as exc:
+            raise wrapped(exc, self._failure, text) from exc
 
 
 class Short(Direct):
@@ -65,7 +68,7 @@ class Short(Direct):
     def __call__(self, connection: sa.Connection, statement: Any, params: Mapping[str, Any]) -> Any:
         self._take(1)
         result = super().__call__(connection, statement, params)
-        if result.description is None:
+        if not statement.is_select:
             return result
         rows = _Rows(result.fetchmany(self._left + 1))
         self._take(len(rows.rows))
@@ -104,6 +107,7 @@ class PreparedOnly:
         raise TooLongError
 
 
-def wrapped(exc: sqlite3.Error, text: str = "") -> BaseException:
-    """The driver's error as SQLAlchemy's, without the parameters: they may be secrets."""
-    return sa.exc.DBAPIError.instance(text, (), exc, sqlite3.Error, hide_parameters=True)
+def wrapped(exc: Exception, failure: type[Exception], text: str = "") -> BaseException:
+    """The driver's error as SQLAlchemy's, without the parameters: they may be secrets. ``failure`` is the class of all
+    its errors."""
+    return sa.exc.DBAPIError.instance(text, (), exc, failure, hide_parameters=True)

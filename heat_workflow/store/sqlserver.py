@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Database servers: PostgreSQL and MariaDB under any number of API replicas, one connection per transaction."""
+"""Database servers: PostgreSQL and MariaDB under any number of API replicas."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import sqlalchemy as sa
 from oslo_db import exception as db_exception
@@ -23,15 +23,19 @@ from heat_workflow.failpoints import failpoint
 from heat_workflow.store import Tx
 from heat_workflow.store.claims import ServerDialect, server_dialect
 from heat_workflow.store.clock import DatabaseClock
+from heat_workflow.store.direct import PreparedOnly, Short
+from heat_workflow.store.grouping import DATABASE_ERRORS, Grouper, out_of_reach
 from heat_workflow.store.keyring import KeyRing
 from heat_workflow.store.notices import Notices, Teller, notices_for
 from heat_workflow.store.prepared import Prepared
 from heat_workflow.store.transaction import SqlTx
+from heat_workflow.store.write import Write, settle, told
 
 LOG = log.getLogger(__name__)
 T = TypeVar("T")
 _CONNECTIONS = 16  # at most so many threads at once, too: more would only take the interpreter from each other
 _TRIES = 12  # of one transaction against deadlocks and lock waits, which are the database's way of taking turns
+_SHORT = 300  # statements and rows of a transaction that may run in a group, some twenty milliseconds
 _TRY_MOST = 15.0  # seconds after which no further try begins
 
 
@@ -52,11 +56,14 @@ class ServerStore:
             pool_recycle=600,
             pool_size=_CONNECTIONS,
             pool_timeout=10,
+            pool_use_lifo=True,  # the one that has the statements prepared
         )
         exc_filters.register_engine(self._engine)
         self._keys = keys
         self._clock = DatabaseClock(self._dialect.clock)
         self._run = Prepared(self._engine.dialect)
+        self._short = Short(self._engine.dialect, _SHORT)
+        self._grouper: Grouper | None = None
         self._threads = concurrent.futures.ThreadPoolExecutor(_CONNECTIONS, "store")
         self._notices: Notices = notices_for(self._engine)
         self._listener: threading.Thread | None = None
@@ -75,22 +82,31 @@ class ServerStore:
         )
         self._listener.start()
         self._teller = Teller(self._engine, self._notices)
+        if self._dialect.lock_wait is not None:
+            self._grouper = Grouper(
+                self._engine, self._dialect.lock_wait, self._short_tx, self._run_alone, self._settled
+            )
 
     async def close(self) -> None:
         self._closed = True
         self._notices.stop()
+        if self._grouper is not None:
+            await asyncio.to_thread(self._grouper.close)
+        await asyncio.to_thread(self._threads.shutdown)
         if self._teller is not None:
             await asyncio.to_thread(self._teller.close)
         if self._listener is not None:
             await asyncio.to_thread(self._listener.join)
-        self._threads.shutdown()
         self._engine.dispose()
 
     def _wake_soon(self, keys: Mapping[str, int]) -> None:
-        """Called from any thread."""
+        self._soon(lambda: self._wake(keys))
+
+    def _soon(self, call: Callable[[], object]) -> None:
+        """Have it called in the event loop. From any thread."""
         assert self._loop is not None
         with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
-            self._loop.call_soon_threadsafe(self._wake, keys)
+            self._loop.call_soon_threadsafe(call)
 
     async def read(self, fn: Callable[[Tx], T]) -> T:
         return await self._in_thread(fn, self._read_once)
@@ -99,11 +115,19 @@ class ServerStore:
         return await self.read(fn)
 
     async def write(self, fn: Callable[[Tx], T]) -> T:
-        return await self._in_thread(fn, self._write_once)
+        if self._grouper is None:
+            return await self._in_thread(fn, self._write_once)
+        self._refuse_closed()
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._grouper.put(Write(fn, future))
+        return await future
 
-    async def _in_thread(self, fn: Callable[[Tx], T], once: Callable[[Callable[[Tx], T]], T]) -> T:
+    def _refuse_closed(self) -> None:
         if self._closed:
             raise errors.Unavailable("the store is closing", retry_after=1)
+
+    async def _in_thread(self, fn: Callable[[Tx], T], once: Callable[[Callable[[Tx], T]], T]) -> T:
+        self._refuse_closed()
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._tried, fn, once)
 
     def _tried(self, fn: Callable[[Tx], T], once: Callable[[Callable[[Tx], T]], T]) -> T:
@@ -117,15 +141,17 @@ class ServerStore:
                 if time.monotonic() > give_up:
                     break
                 time.sleep(random.uniform(0, 0.002 * 2 ** min(attempt, 6)))
-            except (db_exception.DBError, sa.exc.SQLAlchemyError) as exc:
+            except DATABASE_ERRORS as exc:
                 LOG.error("The store failed: %s", type(exc).__name__, exc_info=True)
-                raise errors.Unavailable("the store is out of reach; repeat the request", retry_after=1) from exc
+                raise out_of_reach() from exc
         raise errors.Unavailable("the store is busy; repeat the request", retry_after=1)
 
     def _read_once(self, fn: Callable[[Tx], T]) -> T:
         with self._engine.connect() as connection:
             self._dialect.begin_read(connection)
-            return fn(self._tx(connection))
+            result = fn(self._tx(connection))
+            connection.commit()  # psycopg forgets the statements it has prepared at a ROLLBACK, and plans them anew
+            return result
 
     def _write_once(self, fn: Callable[[Tx], T]) -> T:
         with self._engine.begin() as connection:
@@ -134,14 +160,42 @@ class ServerStore:
             tx.flush_events()
             failpoint("commit.before")
         failpoint("commit.after")
-        if tx.wakes:
-            self._wake_soon(tx.wakes)
-            if self._teller is not None:
-                self._teller.tell(tx.wakes)
-        if tx.finished:
-            with self._counting:
-                self.finished.update(tx.finished)
+        self._tell(tx.wakes, tx.finished)
         return result
+
+    def _run_alone(self, write: Write) -> None:
+        """In a thread and a transaction of its own, what a group could not take. Called in the group's thread."""
+        self._threads.submit(self._alone, write)
+
+    def _alone(self, write: Write) -> None:
+        write.forget()
+        try:
+            write.result = self._tried(write.fn, self._write_once)
+        except Exception as exc:
+            write.error = exc
+        self._settle_soon([write])
+
+    def _settled(self, group: list[Write]) -> None:
+        self._tell(*told(group))
+        self._settle_soon(group)
+
+    def _settle_soon(self, group: list[Write]) -> None:
+        self._soon(lambda: settle(group))
+
+    def _tell(self, keys: Mapping[str, int], finished: list[str]) -> None:
+        """What a transaction brought about. Called from any thread, after its commit."""
+        if keys:
+            self._wake_soon(keys)
+            if self._teller is not None:
+                self._teller.tell(keys)
+        if finished:
+            with self._counting:
+                self.finished.update(finished)
+
+    def _short_tx(self, connection: sa.Connection) -> SqlTx:
+        self._short.begin()
+        few = cast(sa.Connection, PreparedOnly(connection))
+        return SqlTx(few, self._short, self._dialect, self._keys, self._clock.now(connection))
 
     def _tx(self, connection: sa.Connection) -> SqlTx:
         return SqlTx(connection, self._run, self._dialect, self._keys, self._clock.now(connection))

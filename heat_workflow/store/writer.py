@@ -27,6 +27,7 @@ from heat_workflow.store import Tx
 from heat_workflow.store.direct import Direct, PreparedOnly, Short, TooLongError, driver_of, wrapped
 from heat_workflow.store.prepared import Prepared
 from heat_workflow.store.transaction import SqlTx
+from heat_workflow.store.write import Write, settle, told
 
 LOG = log.getLogger(__name__)
 _GROUP_MOST = 128  # transactions in one commit
@@ -45,27 +46,6 @@ def translated() -> Iterator[None]:
         raise errors.Unavailable("the store is out of reach; repeat the request", retry_after=1) from exc
 
 
-class _Write:
-    """One queued transaction and where its result goes."""
-
-    def __init__(self, fn: Callable[[Tx], Any], future: asyncio.Future[Any]) -> None:
-        self.fn = fn
-        self.future = future
-        self.long = False
-        self.result: Any = None
-        self.error: BaseException | None = None
-        self.wakes: Mapping[str, int] = {}
-        self.finished: list[str] = []
-
-    def settle(self) -> None:
-        if self.future.done():
-            return
-        if self.error is not None:
-            self.future.set_exception(self.error)
-        else:
-            self.future.set_result(self.result)
-
-
 class Writer:
     """Runs transactions in groups, in the loop it was made in. Nobody gets an answer before it is on the disk."""
 
@@ -77,7 +57,7 @@ class Writer:
     ) -> None:
         """``committed`` is told the keys to wake for and the states that tasks came to."""
         self._connection = connection
-        self._driver = driver_of(connection)
+        self._driver: sqlite3.Connection = driver_of(connection)
         self._transaction = transaction
         self._committed = committed
         self._short = Short(connection.engine.dialect, _SHORT)
@@ -85,14 +65,14 @@ class Writer:
         self._prepared_only = cast(sa.Connection, PreparedOnly(connection))
         self._loop = asyncio.get_running_loop()
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "store-write")
-        self._waiting: collections.deque[_Write] = collections.deque()
+        self._waiting: collections.deque[Write] = collections.deque()
         self._idle = asyncio.Event()
         self._idle.set()
         self._driver.execute("PRAGMA busy_timeout=0")  # the loop waits for nobody
 
     async def write(self, fn: Callable[[Tx], Any]) -> Any:
         """What the function gives, once its transaction is on the disk."""
-        write = _Write(fn, self._loop.create_future())
+        write = Write(fn, self._loop.create_future())
         self._waiting.append(write)
         if self._idle.is_set():
             self._idle.clear()
@@ -117,7 +97,7 @@ class Writer:
 
     def _run_here(self) -> bool:
         """Run a group now; whether its COMMIT, or the group itself, is on its way in the other thread."""
-        group: list[_Write] = []
+        group: list[Write] = []
         try:
             self._begin()
             self._run_short(group)
@@ -135,7 +115,7 @@ class Writer:
         self._thread.submit(self._commit, group)
         return True
 
-    def _taken(self) -> list[_Write]:
+    def _taken(self) -> list[Write]:
         return [self._waiting.popleft() for _ in range(min(len(self._waiting), _GROUP_MOST))]
 
     def _begin(self) -> None:
@@ -147,7 +127,7 @@ class Writer:
             if self._driver.in_transaction:
                 self._driver.execute("ROLLBACK")
 
-    def _run_short(self, group: list[_Write]) -> None:
+    def _run_short(self, group: list[Write]) -> None:
         until = time.monotonic() + _TURN
         while self._waiting and not self._waiting[0].long and len(group) < _GROUP_MOST and time.monotonic() < until:
             write = self._waiting.popleft()
@@ -157,7 +137,7 @@ class Writer:
             if write.long:
                 self._waiting.appendleft(group.pop())
 
-    def _commit(self, group: list[_Write]) -> None:
+    def _commit(self, group: list[Write]) -> None:
         """In the other thread."""
         try:
             failpoint("commit.before")
@@ -168,7 +148,7 @@ class Writer:
             _fail(group, exc)
         self._settle_soon(group)
 
-    def _run_beside(self, group: list[_Write]) -> None:
+    def _run_beside(self, group: list[Write]) -> None:
         """In the other thread: the whole of a group."""
         try:
             with translated():
@@ -191,28 +171,21 @@ class Writer:
                 write.error = errors.Unavailable("the store failed; repeat the request", retry_after=1)
         self._settle_soon(group)
 
-    def _settle_soon(self, group: list[_Write]) -> None:
+    def _settle_soon(self, group: list[Write]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
             self._loop.call_soon_threadsafe(self._settle, group)
 
-    def _settle(self, group: list[_Write]) -> None:
-        keys: collections.Counter[str] = collections.Counter()
-        finished: list[str] = []
-        for write in group:
-            if write.error is None:
-                keys.update(write.wakes)
-                finished += write.finished
-            write.settle()
-        self._committed(keys, finished)
+    def _settle(self, group: list[Write]) -> None:
+        settle(group)
+        self._committed(*told(group))
         self._loop.call_soon(self._next)  # after the answers
 
-    def _run_one(self, connection: sa.Connection, run: Prepared, write: _Write) -> None:
+    def _run_one(self, connection: sa.Connection, run: Prepared, write: Write) -> None:
         """One use case of the group under a savepoint of its own."""
         tx = self._transaction(connection, run)
         self._driver.execute("SAVEPOINT one")
         try:
-            write.result = write.fn(tx)
-            tx.flush_events()
+            write.run(tx)
         except sa.exc.IntegrityError as exc:  # a clash of this transaction alone
             self._driver.execute("ROLLBACK TO one")
             LOG.error("A transaction clashed: %s", exc.orig)
@@ -226,14 +199,13 @@ class Writer:
             self._driver.execute("ROLLBACK TO one")
             write.error = exc
         self._driver.execute("RELEASE one")
-        write.wakes, write.finished = tx.wakes, tx.finished
 
 
-def _fail(group: list[_Write], exc: BaseException) -> None:
+def _fail(group: list[Write], exc: BaseException) -> None:
     """Nothing of the group was written: each may be repeated."""
     try:
         with translated():
-            raise wrapped(exc) if isinstance(exc, sqlite3.Error) else exc
+            raise wrapped(exc, sqlite3.Error) if isinstance(exc, sqlite3.Error) else exc
     except errors.Unavailable as refusal:
         for write in group:
             write.error = refusal

@@ -123,9 +123,11 @@ class MariaDb(_Server):
 
     def __init__(self) -> None:
         super().__init__()
-        self._options = ["--no-defaults", f"--datadir={self.directory}/data", f"--port={self.port}"]
+        # A server that starts removes the temporary tables of all others from a directory that they share.
+        places = [f"--datadir={self.directory}/data", f"--tmpdir={self.directory}"]
+        self._options = ["--no-defaults", *places, f"--port={self.port}"]
         self._options += [f"--socket={self.directory}/socket", "--bind-address=127.0.0.1"]
-        self._run("mariadb-install-db", "--no-defaults", f"--datadir={self.directory}/data", "--skip-test-db")
+        self._run("mariadb-install-db", "--no-defaults", *places, "--skip-test-db")
 
     def start(self) -> None:
         binary = shutil.which("mariadbd") or "/usr/sbin/mariadbd"

@@ -22,7 +22,7 @@ from heat_workflow.taskqueue import adding
 from tests.harness import facts
 from tests.harness.cutting import CuttingProxy
 from tests.harness.databases import DatabaseServer
-from tests.harness.stores import Database, Ears, insert
+from tests.harness.stores import Database, Ears, insert, together
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
@@ -106,7 +106,7 @@ async def test_f27_a_connection_cut_in_commit_is_settled_by_repeating(shared: Da
                 def add(tx: Tx, workflow: model.Workflow = workflow, request: model.NewTask = request) -> bool:
                     return adding.add_tasks(tx, facts.PROJECT, workflow.id, [request])[1]
 
-                proxy.arm(b"INSERT INTO task", b"COMMIT", after)
+                proxy.arm(b"task-added", b"COMMIT", after)  # a value: the statement itself may be prepared
                 with pytest.raises(errors.Unavailable):
                     await store.write(add)
                 assert proxy.cuts == n
@@ -121,10 +121,12 @@ async def test_f9_a_replica_that_stops_in_a_transaction_holds_its_locks_for_seco
         await insert(other, workflows=[workflow])
         loop = asyncio.get_running_loop()
         locked, go_on = asyncio.Event(), asyncio.Event()
+        seen: list[str] = []
 
         def stop(tx: Tx) -> None:
             found = tx.lock_workflow(facts.PROJECT, workflow.id)
             assert found is not None
+            seen.append(found.name)
             loop.call_soon_threadsafe(locked.set)
             asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(30)
             tx.save_workflow(dataclasses.replace(found, name="too late"))
@@ -140,11 +142,16 @@ async def test_f9_a_replica_that_stops_in_a_transaction_holds_its_locks_for_seco
         await other.write(change)
         assert loop.time() - before < 7
         go_on.set()
-        with pytest.raises(errors.Unavailable):
-            await stopping
+        (outcome,) = await together(stopping)
         found = await other.read(lambda tx: tx.find_workflow(facts.PROJECT, workflow.id))
         assert found is not None
-        assert found.name == "in time"
+        # What it did before it stopped is gone. It is refused, or it runs anew on what the other one wrote.
+        if isinstance(outcome, errors.Unavailable):
+            assert found.name == "in time"
+        else:
+            assert outcome is None
+            assert seen == [workflow.name, "in time"]
+            assert found.name == "too late"
         await stopped.write(lambda tx: tx.save_workflow(found))
 
 
