@@ -15,7 +15,7 @@ import contextlib
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-RECHECK = 25.0  # seconds between looks without a hint: below G2's 30 s, two looks in a default poll
+RECHECK = 27.0  # seconds between looks without a hint: below G2's 30 s, one within a default poll
 FOR_ONE = "route:"  # how the keys begin whose news is for one waiter
 
 
@@ -45,12 +45,14 @@ class News:
         taken, self.hints = self.hints, {}
         return taken
 
-    async def wait(self, seconds: float) -> None:
-        """Return at news, after ``seconds``, or when it is time to look without news."""
-        pause = min(seconds, self._recheck * random.uniform(0.8, 1.0))
+    async def wait(self, seconds: float) -> bool:
+        """Return at news, after ``seconds``, or when it is time to look without news; whether there was news."""
+        pause = min(seconds, self._recheck * random.uniform(0.93, 1.0))
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._bell.wait(), pause)
+        rang = self._bell.is_set()
         self._bell.clear()
+        return rang
 
 
 class Wakeups:

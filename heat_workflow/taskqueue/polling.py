@@ -80,7 +80,8 @@ class Polls:
                 if gone is None:
                     gone = leaving()
                     gone.add_done_callback(lambda _: news.ring())
-                await news.wait(left)
+                if not await news.wait(left) and loop.time() >= deadline:
+                    return None  # the next poll comes at once, and begins with a look
             return None
         finally:
             if gone is not None:
