@@ -16,9 +16,9 @@ from pathlib import Path
 
 from benchmarks import process
 from benchmarks.table import Row, show
-from tests.functional.agent.machine import Machine, wait_for
-from tests.functional.agent.small_api import Api, Call, Wire, serving, wire_task
 from tests.harness.guests import shims_of
+from tests.harness.machine import Machine, wait_for
+from tests.harness.small_api import Api, Call, Wire, serving, wire_task
 
 IDLE_SECONDS = float(os.environ.get("HEAT_WORKFLOW_IDLE_SECONDS", "60"))
 OUTPUT_BYTES = 5_000_000_000

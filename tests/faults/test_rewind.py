@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from tests.faults import counts
-from tests.functional.agent.machine import Machine, wait_for
 from tests.harness.callers import DEFINITION, Operator, new_id
+from tests.harness.machine import Machine, wait_for
 from tests.harness.nursery import Nursery
 from tests.harness.replicas import Replica
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from guest_agent.failpoints import VARIABLE
-from tests.functional.agent.machine import Machine, end_process, processes_of, wait_for
+from tests.harness.machine import Machine, end_process, processes_of, wait_for
 from tests.harness.nursery import Child, Nursery
 
 AGENT = "guest_agent.main"

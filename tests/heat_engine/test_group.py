@@ -12,6 +12,7 @@ import pytest
 from devcloud.settings import DevCloudError
 from devcloud.stacks import Stack, Stacks
 from heat_workflow.shapes import Task
+from tests.heat_engine.servers import servers_of
 
 Tasks = Callable[[Stack], list[Task]]
 NAMES = ("a", "b", "c")
@@ -20,13 +21,8 @@ NAMES = ("a", "b", "c")
 @pytest.fixture(scope="module")
 def fleet(cloud: Any) -> Any:
     """Three servers that outlive the stacks of this module, by name."""
-    stacks = Stacks(cloud.session())
-    machine = "OS::HeatWorkflow::DeployedServer"
-    resources = {name: {"type": machine, "properties": {"name": f"fleet-{name}"}} for name in NAMES}
-    outputs = {name: {"value": {"get_resource": name}} for name in NAMES}
-    source = {"heat_template_version": "2021-04-16", "resources": resources, "outputs": outputs}
-    yield stacks.create("fleet", source).outputs
-    stacks.delete_all()
+    with servers_of(cloud, NAMES) as servers:
+        yield servers
 
 
 def group(hot: Any, servers: Any, what: dict[str, Any], policy: Any = None, **properties: Any) -> Any:

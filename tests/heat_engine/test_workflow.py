@@ -13,6 +13,7 @@ from devcloud.settings import DevCloudError
 from devcloud.stacks import Stack, Stacks
 from heat_workflow.client import Client
 from heat_workflow.shapes import Task
+from tests.heat_engine.servers import servers_of
 
 SERVERS = ("a", "b")
 
@@ -20,13 +21,8 @@ SERVERS = ("a", "b")
 @pytest.fixture(scope="module")
 def fleet(cloud: Any) -> Any:
     """Two servers that outlive the stacks of this module, by name."""
-    stacks = Stacks(cloud.session())
-    machine = "OS::HeatWorkflow::DeployedServer"
-    resources = {name: {"type": machine, "properties": {"name": f"pair-{name}"}} for name in SERVERS}
-    outputs = {name: {"value": {"get_resource": name}} for name in SERVERS}
-    source = {"heat_template_version": "2021-04-16", "resources": resources, "outputs": outputs}
-    yield stacks.create("pair", source).outputs
-    stacks.delete_all()
+    with servers_of(cloud, SERVERS) as servers:
+        yield servers
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ import pytest
 
 from tests.faults import counts
 from tests.faults.agent.sabotage import FAULT
-from tests.functional.agent.machine import wait_for
-from tests.functional.agent.small_api import wire_task
 from tests.harness.guests import CounterFile, Guest
+from tests.harness.machine import wait_for
+from tests.harness.small_api import wire_task
 
 Task = dict[str, Any]
 Add = Callable[..., Task]

@@ -13,10 +13,10 @@ import pytest
 from guest_agent.records import decode, encode
 from tests.faults import counts
 from tests.faults.agent.conftest import Cloud
-from tests.functional.agent.machine import wait_for
 from tests.harness.guests import CounterFile, Guest
 from tests.harness.invariants import agree
 from tests.harness.kept import Kept
+from tests.harness.machine import wait_for
 
 Task = dict[str, Any]
 Add = Callable[..., Task]

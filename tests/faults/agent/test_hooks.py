@@ -13,8 +13,8 @@ import pytest
 from guest_agent.processes import descendants
 from tests.faults import counts
 from tests.faults.agent.sabotage import CLOCK
-from tests.functional.agent.machine import is_alive, processes_of, wait_for
 from tests.harness.guests import CounterFile, Guest, shims_of
+from tests.harness.machine import is_alive, processes_of, wait_for
 
 Task = dict[str, Any]
 Add = Callable[..., Task]

@@ -22,9 +22,9 @@ from heat_workflow.store import tables
 from tests.faults import counts
 from tests.faults.agent.conftest import Cloud
 from tests.faults.agent.sabotage import HARDWARE
-from tests.functional.agent.machine import wait_for
 from tests.harness.callers import Operator
 from tests.harness.guests import CounterFile, Guest
+from tests.harness.machine import wait_for
 from tests.harness.nursery import Nursery
 from tests.harness.proxy import ChaosProxy
 

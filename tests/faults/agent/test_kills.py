@@ -18,11 +18,11 @@ import pytest
 from tests.faults import counts
 from tests.faults.agent.conftest import Cloud
 from tests.faults.agent.killer import AgentKiller, Feeder
-from tests.functional.agent.machine import wait_for
 from tests.harness.callers import Operator
 from tests.harness.guests import CounterFile, Guest
 from tests.harness.invariants import agree
 from tests.harness.kept import Kept, unfinished
+from tests.harness.machine import wait_for
 
 GUESTS = 4
 LOST = "hook lost"

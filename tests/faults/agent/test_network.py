@@ -18,9 +18,9 @@ from heat_workflow.model import LEASE
 from tests.faults import counts
 from tests.faults.agent.conftest import Cloud
 from tests.faults.agent.sabotage import WAIT
-from tests.functional.agent.machine import wait_for
 from tests.harness.callers import Operator
 from tests.harness.guests import CounterFile, Guest
+from tests.harness.machine import wait_for
 from tests.harness.nemesis import let_pass, settled
 from tests.harness.proxy import ChaosProxy
 

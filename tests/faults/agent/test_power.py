@@ -16,8 +16,8 @@ import pytest
 from guest_agent.order import BOOTS_MOST
 from tests.faults import counts
 from tests.faults.agent.sabotage import BOOT
-from tests.functional.agent.machine import end_process, processes_of, wait_for
 from tests.harness.guests import CounterFile, Guest, shims_of
+from tests.harness.machine import end_process, processes_of, wait_for
 
 Task = dict[str, Any]
 Add = Callable[..., Task]

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.functional.agent.machine import Machine
 from tests.harness.callers import Operator
+from tests.harness.machine import Machine
 
 Boot = Callable[..., Machine]
 Add = Callable[..., dict[str, Any]]

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.functional.agent.conftest import Add, Boot
-from tests.functional.agent.machine import Machine, is_alive, wait_for
 from tests.harness.callers import Operator
+from tests.harness.machine import Machine, is_alive, wait_for
 from tests.harness.servers import ApiProcess
 
 Task = dict[str, Any]

@@ -10,7 +10,7 @@ from typing import Any
 
 from guest_agent.hooks.contract import PATH
 from tests.functional.agent.conftest import Add, Boot
-from tests.functional.agent.machine import Machine
+from tests.harness.machine import Machine
 
 Task = dict[str, Any]
 Finished = Callable[..., Task]

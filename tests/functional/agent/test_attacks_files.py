@@ -23,8 +23,8 @@ from guest_agent.hooks.contract import OUTPUTS_STEM
 from guest_agent.outputs import read_outputs
 from guest_agent.task import Output
 from tests.faults import counts
-from tests.functional.agent.machine import Machine, end_process, is_alive, wait_for
-from tests.functional.agent.small_api import Api, serving, wire_task
+from tests.harness.machine import Machine, end_process, is_alive, wait_for
+from tests.harness.small_api import Api, serving, wire_task
 
 NOBODY = 65534
 AGENT = str(uuid.uuid4())

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from tests.functional.agent.conftest import Add
-from tests.functional.agent.machine import Machine
-from tests.functional.agent.small_api import Api, serving, wire_task
 from tests.harness.callers import Operator
+from tests.harness.machine import Machine
+from tests.harness.small_api import Api, serving, wire_task
 
 Task = dict[str, Any]
 Finished = Callable[..., Task]

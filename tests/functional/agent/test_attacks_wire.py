@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.functional.agent.machine import Machine, wait_for
-from tests.functional.agent.small_api import Api, serving
+from tests.harness.machine import Machine, wait_for
+from tests.harness.small_api import Api, serving
 
 AGENT = str(uuid.uuid4())
 JOIN = f"hwj1.{AGENT.replace('-', '')}.{'j' * 43}"

@@ -17,8 +17,8 @@ from guest_agent.records import decode, encode
 from guest_agent.spool import Spool
 from guest_agent.state_dir import StateDir, boot_id
 from guest_agent.task import read_attempt
-from tests.functional.agent.machine import Machine, wait_for
-from tests.functional.agent.small_api import Api, Call, Wire, serving, wire_task
+from tests.harness.machine import Machine, wait_for
+from tests.harness.small_api import Api, Call, Wire, serving, wire_task
 
 AGENT = str(uuid.uuid4())
 JOIN = f"hwj1.{AGENT.replace('-', '')}.{'j' * 43}"

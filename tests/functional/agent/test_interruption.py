@@ -13,7 +13,7 @@ import pytest
 
 from guest_agent.records import decode, encode
 from tests.functional.agent.conftest import Add
-from tests.functional.agent.machine import Machine, wait_for
+from tests.harness.machine import Machine, wait_for
 
 Task = dict[str, Any]
 Finished = Callable[..., Task]

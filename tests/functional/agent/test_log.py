@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.functional.agent.conftest import Add
-from tests.functional.agent.machine import Machine, wait_for
 from tests.harness.callers import Operator
+from tests.harness.machine import Machine, wait_for
 
 Task = dict[str, Any]
 Finished = Callable[..., Task]

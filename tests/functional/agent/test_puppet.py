@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.functional.agent.conftest import Add, Boot
-from tests.functional.agent.machine import Machine
+from tests.harness.machine import Machine
 
 Task = dict[str, Any]
 Finished = Callable[..., Task]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.functional.agent.conftest import Add, Boot
-from tests.functional.agent.machine import wait_for
+from tests.harness.machine import wait_for
 
 
 def test_f14_a_hook_that_the_shutdown_ended_is_not_reported_as_failed_by_a_signal(

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.functional.agent.machine import Machine, wait_for
-from tests.functional.agent.small_api import Api, Call, Wire, serving, wire_task
+from tests.harness.machine import Machine, wait_for
+from tests.harness.small_api import Api, Call, Wire, serving, wire_task
 
 AGENT = str(uuid.uuid4())
 JOIN = f"hwj1.{AGENT.replace('-', '')}.{'j' * 43}"

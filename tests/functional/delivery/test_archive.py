@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.agent.machine import Machine, wait_for
 from tests.functional.delivery.pythons import PYTHONS
 from tests.harness.callers import Operator
+from tests.harness.machine import Machine, wait_for
 
 EVIL = "import os; open(os.environ['CANARY'], 'a').write(__name__ + '\\n')\n"
 

@@ -19,10 +19,10 @@ import pytest
 from heat_workflow.cmd.agent_archive import build_agent
 from heat_workflow.resources.user_data import Layout, agent_part
 from heat_workflow.shapes import Join
-from tests.functional.agent.machine import end_process, is_alive, processes_of, wait_for
 from tests.functional.delivery.files import Files, make_certificates, serving
 from tests.functional.delivery.test_archive import run_a_task
 from tests.harness.callers import Operator
+from tests.harness.machine import end_process, is_alive, processes_of, wait_for
 
 PATIENCE = 60.0
 NOBODY: Join = {

@@ -10,8 +10,8 @@ import pytest
 
 from guest_agent.runner import Runner
 from guest_agent.state_dir import StateDir
-from tests.functional.agent.machine import wait_for
-from tests.functional.agent.small_api import Api, Wire, serving, wire_task
+from tests.harness.machine import wait_for
+from tests.harness.small_api import Api, Wire, serving, wire_task
 
 
 @pytest.fixture

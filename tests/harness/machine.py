@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A guest: a configuration, a state directory, a real agent process that can be started and killed."""
+"""Harness: a guest with a configuration, a state directory, a real agent process that can be started and killed."""
 
 from __future__ import annotations
 

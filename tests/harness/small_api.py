@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small API server for one agent: it answers as a test tells it, also what the real one never would."""
+"""Harness: a small API server for one agent; it answers as a test tells it, also what the real one never would."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from tests.functional.agent.machine import wait_for
+from tests.harness.machine import wait_for
 
 Wire = dict[str, Any]
 
