@@ -88,21 +88,24 @@ class Polls:
                 gone.cancel()
 
     async def _look(self, agent: model.Agent, claim_id: str, news: News, place: str | None) -> Claimed | None:
-        """Take what is there for the agent; the hints that were about something else go on to the next."""
+        """Take what is there for the agent; the hints that were about something else go on to the next.
+
+        Without a hint there is nothing mostly, and a look that only reads costs less; with one there is something.
+        """
         if self._waiting.get(agent.id) is not news:
             raise claiming.superseded()
         if news.closed:
             raise ending()
         hints = news.take_hints()
         try:
-            if not await self._queue.glance(claiming.has_work, agent.id, claim_id, place):
-                if hints:
-                    ready = await self._queue.glance(claiming.keys_with_ready, agent, hints.keys())
-                    hints = {key: hint for key, hint in hints.items() if key in ready}
+            if not hints and not await self._queue.glance(claiming.has_work, agent.id, claim_id, place):
                 return None
             claimed = await self._queue.write(claiming.claim, agent.id, claim_id, place)
             if claimed is not None:
                 hints.pop(announcing.route_key(agent.project_id, claimed.task.route), None)
+            elif hints:
+                ready = await self._queue.glance(claiming.keys_with_ready, agent, hints.keys())
+                hints = {key: hint for key, hint in hints.items() if key in ready}
             return claimed
         finally:
             self._wakeups.pass_on(hints.values())
