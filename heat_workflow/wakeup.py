@@ -35,10 +35,13 @@ class News:
         self._recheck = recheck
         self.closed = False
         self.hints: dict[str, Hint] = {}
-        self._bell = asyncio.Event()
+        self._rang = False
+        self._waiter: asyncio.Future[None] | None = None
 
     def ring(self) -> None:
-        self._bell.set()
+        self._rang = True
+        if self._waiter is not None:
+            _wake(self._waiter)
 
     def take_hints(self) -> dict[str, Hint]:
         """What this waiter is to look at now, by key. It passes on what is for somebody else."""
@@ -47,12 +50,23 @@ class News:
 
     async def wait(self, seconds: float) -> bool:
         """Return at news, after ``seconds``, or when it is time to look without news; whether there was news."""
-        pause = min(seconds, self._recheck * random.uniform(0.93, 1.0))
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._bell.wait(), pause)
-        rang = self._bell.is_set()
-        self._bell.clear()
+        if not self._rang:
+            loop = asyncio.get_running_loop()
+            self._waiter = loop.create_future()  # ten thousand wait: a future and a timer are a third of wait_for
+            pause = min(seconds, self._recheck * random.uniform(0.93, 1.0))
+            alarm = loop.call_later(pause, _wake, self._waiter)
+            try:
+                await self._waiter
+            finally:
+                alarm.cancel()
+                self._waiter = None
+        rang, self._rang = self._rang, False
         return rang
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 class Wakeups:

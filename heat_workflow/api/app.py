@@ -14,13 +14,13 @@ from typing import Any
 
 from oslo_config import cfg
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.types import ASGIApp
 
 import heat_workflow
 from heat_workflow import conf as options
 from heat_workflow import errors
-from heat_workflow.api import agents, answers, downloads, guard, guests, metrics, openapi, problems, tasks, workflows
+from heat_workflow.api import agents, answers, downloads, guard, guests, metrics, openapi, tasks, workflows
 from heat_workflow.api.identity import Keystone, NoAuth, OperatorIdentity, Sources
 from heat_workflow.api.limits import Limits
 from heat_workflow.api.policies import Policy
@@ -76,6 +76,17 @@ def routes(serve: list[str]) -> list[Route]:
     return table + COMMON
 
 
+class _Application(Starlette):
+    """Starlette without its own two middlewares, which each request, waiting ones too, would hold frames of. Unknown
+    paths and methods are answered by the guard, everything else by the routes."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        application: ASGIApp = self.router
+        for middleware, args, kwargs in reversed(self.user_middleware):
+            application = middleware(application, *args, **kwargs)
+        return application
+
+
 def build(
     store: Store,
     identity: OperatorIdentity,
@@ -107,11 +118,10 @@ def build(
                 await asyncio.wait_for(polls.flush(), _FLUSH_MOST)
             await queue.close()
 
-    application = Starlette(
+    application = _Application(
         routes=starlette_routes(routes(serve), services),
         middleware=[Middleware(metrics.counted, numbers), Middleware(guard.guarded)],
         lifespan=lifespan,
-        exception_handlers={HTTPException: problems.no_route},
     )
     # A redirect to the path without its last slash would name whatever host the request claimed to be for.
     application.router.redirect_slashes = False

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Guard: what is refused by the shape of its head alone, whatever server runs the application."""
+"""Guard: what is refused by its head alone: its shape, whatever server runs the application, or where it leads."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
-from heat_workflow.api.problems import error_response
+from starlette.exceptions import HTTPException
+
+from heat_workflow.api.problems import error_response, no_route
 
 URL_MOST = 4 * 1024
 HEADERS_MOST = 16 * 1024
@@ -16,14 +18,18 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 
 def guarded(application: Application) -> Application:
-    """The application behind the guard: 414, 431, or 400 for a head that two servers could read in two ways."""
+    """The application behind the guard: 414, 431, 400 for a head that two servers could read in two ways, 404 and 405
+    where no route fits."""
 
     async def guard(
         scope: Scope, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
     ) -> None:
         refused = find_refusal(scope) if scope["type"] == "http" else None
         if refused is None:
-            await application(scope, receive, send)
+            try:
+                await application(scope, receive, send)
+            except HTTPException as exc:
+                await no_route(exc)(scope, receive, send)
         else:
             status, code, detail = refused
             await error_response(status, code, detail, headers={"Connection": "close"})(scope, receive, send)

@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Mapping
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -94,8 +93,7 @@ def error_response(
     return Refusal(status, code, content, {**common_headers(request_id), **(headers or {})})
 
 
-async def no_route(_request: Request, exc: Exception) -> Response:
+def no_route(exc: HTTPException) -> Response:
     """The answer where no route fits: as any other error."""
-    assert isinstance(exc, HTTPException)
     code, detail = _NO_ROUTE.get(exc.status_code, ("http", exc.detail))
     return error_response(exc.status_code, code, detail, headers=exc.headers)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import socket
@@ -49,3 +50,10 @@ def heard(peer: socket.socket) -> bytes:
         while part := peer.recv(65536):
             parts += part
     return bytes(parts)
+
+
+def answered(peer: socket.socket) -> tuple[int, bytes]:
+    """Status and body of the one answer that comes on a connection that is kept."""
+    answer = http.client.HTTPResponse(peer)
+    answer.begin()
+    return answer.status, answer.read()
