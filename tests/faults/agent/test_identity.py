@@ -39,7 +39,7 @@ def _copied(guest: Guest, agents: Nursery, directory: Path) -> Guest:
     token = next(line for line in guest.config.read_text().splitlines() if line.startswith("join_token"))
     url = next(line for line in guest.config.read_text().splitlines() if line.startswith("api_url"))
     copy = Guest(agents, directory, url.split(" = ")[1], guest.agent_id, token.split(" = ")[1])
-    shutil.copytree(guest.state, copy.state, ignore=shutil.ignore_patterns("alive", "control"), symlinks=True)
+    shutil.copytree(guest.state, copy.state, ignore=shutil.ignore_patterns("alive", "control", ".tmp.*"), symlinks=True)
     return copy
 
 
