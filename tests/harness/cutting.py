@@ -7,6 +7,11 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+import sqlalchemy as sa
+
+from heat_workflow.store import Store
+from tests.harness.stores import Database
+
 
 class CuttingProxy:
     """Stands between a client and a server; ``arm`` makes it cut once."""
@@ -70,3 +75,14 @@ class CuttingProxy:
                 return
             writer.write(data)
             await writer.drain()
+
+
+@contextlib.asynccontextmanager
+async def replica_behind(database: Database) -> AsyncIterator[tuple[CuttingProxy, Store]]:
+    """A replica that reaches the database through a proxy."""
+    url = sa.make_url(database.url)
+    assert url.port is not None
+    async with CuttingProxy(url.port).running() as proxy:
+        through = url.set(port=proxy.port).render_as_string(hide_password=False)
+        async with Database(through, database.key_file).replica() as (store, _):
+            yield proxy, store

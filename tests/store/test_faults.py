@@ -20,7 +20,7 @@ from heat_workflow import errors, model
 from heat_workflow.store import Store, Tx
 from heat_workflow.taskqueue import adding
 from tests.harness import facts
-from tests.harness.cutting import CuttingProxy
+from tests.harness.cutting import replica_behind
 from tests.harness.databases import DatabaseServer
 from tests.harness.stores import Database, Ears, insert, together
 
@@ -93,26 +93,22 @@ async def _hears_again(store: Store, ears: Ears) -> None:
 
 @pytest.mark.parametrize("after", [False, True], ids=["commit lost", "answer lost"])
 async def test_f27_a_connection_cut_in_commit_is_settled_by_repeating(shared: Database, after: bool) -> None:
-    url = sa.make_url(shared.url)
-    assert url.port is not None
-    async with CuttingProxy(url.port).running() as proxy:
-        through = url.set(port=proxy.port).render_as_string(hide_password=False)
-        async with Database(through, shared.key_file).replica() as (store, _):
-            for n in range(1, 6):
-                workflow = facts.workflow()
-                await insert(store, workflows=[workflow])
-                request = model.NewTask(name="t", definition=facts.DEFINITION, spec={}, id=facts.new_id())
+    async with replica_behind(shared) as (proxy, store):
+        for n in range(1, 6):
+            workflow = facts.workflow()
+            await insert(store, workflows=[workflow])
+            request = model.NewTask(name="t", definition=facts.DEFINITION, spec={}, id=facts.new_id())
 
-                def add(tx: Tx, workflow: model.Workflow = workflow, request: model.NewTask = request) -> bool:
-                    return adding.add_tasks(tx, facts.PROJECT, workflow.id, [request])[1]
+            def add(tx: Tx, workflow: model.Workflow = workflow, request: model.NewTask = request) -> bool:
+                return adding.add_tasks(tx, facts.PROJECT, workflow.id, [request])[1]
 
-                proxy.arm(b"task-added", b"COMMIT", after)  # a value: the statement itself may be prepared
-                with pytest.raises(errors.Unavailable):
-                    await store.write(add)
-                assert proxy.cuts == n
-                assert await store.write(add) is not after
-                events = await store.read(lambda tx, w=workflow: tx.list_events(w.id, 0, 99))  # type: ignore[misc]
-                assert [event.type for event in events] == ["task-added", "task-ready"]
+            proxy.arm(b"task-added", b"COMMIT", after)  # a value: the statement itself may be prepared
+            with pytest.raises(errors.Unavailable):
+                await store.write(add)
+            assert proxy.cuts == n
+            assert await store.write(add) is not after
+            events = await store.read(lambda tx, w=workflow: tx.list_events(w.id, 0, 99))  # type: ignore[misc]
+            assert [event.type for event in events] == ["task-added", "task-ready"]
 
 
 async def test_f9_a_replica_that_stops_in_a_transaction_holds_its_locks_for_seconds_only(shared: Database) -> None:

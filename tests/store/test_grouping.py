@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from heat_workflow import errors, model
 from heat_workflow.store import Store, Tx, tables
 from tests.harness import facts
-from tests.harness.cutting import CuttingProxy
+from tests.harness.cutting import replica_behind
 from tests.harness.stores import Database, insert, together
 
 
@@ -144,40 +144,32 @@ async def test_what_is_long_runs_alone(postgres: Database) -> None:
 
 async def test_f27_a_group_whose_commit_is_lost_is_not_run_again_by_itself(postgres: Database) -> None:
     """Whether it is on the disk nobody here can know; whoever asked has to ask again."""
-    url = sa.make_url(postgres.url)
-    assert url.port is not None
-    async with CuttingProxy(url.port).running() as proxy:
-        through = url.set(port=proxy.port).render_as_string(hide_password=False)
-        async with Database(through, postgres.key_file).replica() as (store, _):
-            for after in (False, True):
-                workflows = [facts.workflow() for _ in range(3)]
-                runs: list[str] = []
+    async with replica_behind(postgres) as (proxy, store):
+        for after in (False, True):
+            workflows = [facts.workflow() for _ in range(3)]
+            runs: list[str] = []
 
-                def add(tx: Tx, workflow: model.Workflow, runs: list[str] = runs) -> bool:
-                    runs.append(workflow.id)
-                    return tx.insert_workflow(workflow)
+            def add(tx: Tx, workflow: model.Workflow, runs: list[str] = runs) -> bool:
+                runs.append(workflow.id)
+                return tx.insert_workflow(workflow)
 
-                cuts = proxy.cuts
-                proxy.arm(workflows[0].id.encode(), b"COMMIT", after)
-                results = await together(*(store.write(functools.partial(add, workflow=w)) for w in workflows))
-                assert [type(result) for result in results] == [errors.Unavailable] * 3
-                assert proxy.cuts == cuts + 1
-                assert sorted(runs) == sorted(w.id for w in workflows)
-                again = await together(*(store.write(functools.partial(add, workflow=w)) for w in workflows))
-                assert again == [not after] * 3
+            cuts = proxy.cuts
+            proxy.arm(workflows[0].id.encode(), b"COMMIT", after)
+            results = await together(*(store.write(functools.partial(add, workflow=w)) for w in workflows))
+            assert [type(result) for result in results] == [errors.Unavailable] * 3
+            assert proxy.cuts == cuts + 1
+            assert sorted(runs) == sorted(w.id for w in workflows)
+            again = await together(*(store.write(functools.partial(add, workflow=w)) for w in workflows))
+            assert again == [not after] * 3
 
 
 async def test_a_connection_lost_in_a_group_costs_another_run_and_nothing_else(postgres: Database) -> None:
-    url = sa.make_url(postgres.url)
-    assert url.port is not None
-    async with CuttingProxy(url.port).running() as proxy:
-        through = url.set(port=proxy.port).render_as_string(hide_password=False)
-        async with Database(through, postgres.key_file).replica() as (store, _):
-            workflows = [facts.workflow() for _ in range(3)]
-            proxy.arm(workflows[0].id.encode(), b"RELEASE", False)
-            results = await together(*(store.write(functools.partial(_insert, workflow=w)) for w in workflows))
-            assert results == [True] * 3
-            assert proxy.cuts == 1
+    async with replica_behind(postgres) as (proxy, store):
+        workflows = [facts.workflow() for _ in range(3)]
+        proxy.arm(workflows[0].id.encode(), b"RELEASE", False)
+        results = await together(*(store.write(functools.partial(_insert, workflow=w)) for w in workflows))
+        assert results == [True] * 3
+        assert proxy.cuts == 1
 
 
 def _insert(tx: Tx, workflow: model.Workflow) -> bool:
