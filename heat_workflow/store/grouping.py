@@ -22,11 +22,10 @@ import sqlalchemy as sa
 from oslo_db import exception as db_exception
 from oslo_log import log
 
-from heat_workflow import errors
 from heat_workflow.failpoints import failpoint
 from heat_workflow.store.direct import TooLongError, driver_of
 from heat_workflow.store.transaction import SqlTx
-from heat_workflow.store.write import Write
+from heat_workflow.store.write import Write, out_of_reach
 
 LOG = log.getLogger(__name__)
 _MOST = 64  # transactions in one commit
@@ -141,7 +140,3 @@ class Grouper:
             return True
         driver.execute("ROLLBACK TO one")
         return True
-
-
-def out_of_reach() -> errors.Unavailable:
-    return errors.Unavailable("the store is out of reach; repeat the request", retry_after=1)

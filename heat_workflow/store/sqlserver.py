@@ -24,12 +24,12 @@ from heat_workflow.store import Tx
 from heat_workflow.store.claims import ServerDialect, server_dialect
 from heat_workflow.store.clock import DatabaseClock
 from heat_workflow.store.direct import PreparedOnly, Short
-from heat_workflow.store.grouping import DATABASE_ERRORS, Grouper, out_of_reach
+from heat_workflow.store.grouping import DATABASE_ERRORS, Grouper
 from heat_workflow.store.keyring import KeyRing
 from heat_workflow.store.notices import Notices, Teller, notices_for
 from heat_workflow.store.prepared import Prepared
 from heat_workflow.store.transaction import SqlTx
-from heat_workflow.store.write import Write, settle, told
+from heat_workflow.store.write import Write, out_of_reach, settle, told
 
 LOG = log.getLogger(__name__)
 T = TypeVar("T")

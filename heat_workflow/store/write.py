@@ -8,6 +8,7 @@ import collections
 from collections.abc import Callable
 from typing import Any
 
+from heat_workflow import errors
 from heat_workflow.store import Tx
 from heat_workflow.store.transaction import SqlTx
 
@@ -59,3 +60,8 @@ def told(group: list[Write]) -> tuple[collections.Counter[str], list[str]]:
             keys.update(write.wakes)
             finished += write.finished
     return keys, finished
+
+
+def out_of_reach() -> errors.Unavailable:
+    """The database failed or does not answer."""
+    return errors.Unavailable("the store is out of reach; repeat the request", retry_after=1)

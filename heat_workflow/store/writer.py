@@ -27,7 +27,7 @@ from heat_workflow.store import Tx
 from heat_workflow.store.direct import Direct, PreparedOnly, Short, TooLongError, driver_of, wrapped
 from heat_workflow.store.prepared import Prepared
 from heat_workflow.store.transaction import SqlTx
-from heat_workflow.store.write import Write, settle, told
+from heat_workflow.store.write import Write, out_of_reach, settle, told
 
 LOG = log.getLogger(__name__)
 _GROUP_MOST = 128  # transactions in one commit
@@ -43,7 +43,7 @@ def translated() -> Iterator[None]:
         yield
     except sa.exc.DBAPIError as exc:
         LOG.error("The store failed: %s", type(exc.orig).__name__, exc_info=True)
-        raise errors.Unavailable("the store is out of reach; repeat the request", retry_after=1) from exc
+        raise out_of_reach() from exc
 
 
 class Writer:
