@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from guest_agent.failpoints import VARIABLE
-from tests.harness.machine import Machine, end_process, processes_of, wait_for
+from tests.harness.machine import Machine, end_process, processes_of, state_of, wait_for
 from tests.harness.nursery import Child, Nursery
 
 AGENT = "guest_agent.main"
@@ -90,6 +90,24 @@ class Guest(Machine):
             over.set()
             thread.join(30)
 
+    @contextlib.contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """For the time of the block the agent and what it forked write nothing: they are stopped, not ended."""
+        stopped: list[int] = []
+        try:
+            if not self.ended():
+                _stop(self.pid, stopped)
+                zygotes, _ = shims_of(self.pid)
+                for pid in zygotes:
+                    _stop(pid, stopped)
+                for pid in shims_of(self.pid)[1]:  # looked for again: a stopped zygote forks no more of them
+                    _stop(pid, stopped)
+            yield
+        finally:
+            for pid in stopped:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+
     def settle(self) -> None:
         """Return once nothing is left in the spool but what carries the next claim's id and past reports."""
         wait_for(lambda: self.spooled() == ["last", "past"])
@@ -151,3 +169,11 @@ def shims_of(agent_pid: int) -> tuple[list[int], list[int]]:
                 parents[int(name)] = int(Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[1])
     zygotes = [pid for pid, parent in parents.items() if parent == agent_pid]
     return zygotes, [pid for pid, parent in parents.items() if parent in zygotes]
+
+
+def _stop(pid: int, stopped: list[int]) -> None:
+    """Stop a process and see it stopped, unless it has ended. It is put on the list of those to go on later."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGSTOP)
+        stopped.append(pid)
+    wait_for(lambda: state_of(pid) in ("T", "Z", "X", ""))

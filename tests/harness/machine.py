@@ -79,12 +79,17 @@ def end_process(pid: int) -> None:
         return
 
 
+def state_of(pid: int) -> str:
+    """The letter by which the kernel tells what a process does (``T`` stopped, ``Z`` zombie), nothing for none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 def is_alive(pid: int) -> bool:
     """Whether the process runs (a zombie does not)."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
-        return False
+    return state_of(pid) not in ("Z", "X", "")
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 30.0) -> None:

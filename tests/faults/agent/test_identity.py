@@ -35,11 +35,12 @@ MakeGuest = Callable[..., Guest]
 
 
 def _copied(guest: Guest, agents: Nursery, directory: Path) -> Guest:
-    """A machine made from the disk of another."""
+    """A machine made from the disk of another, as it was at one moment: what lives there stands still meanwhile."""
     token = next(line for line in guest.config.read_text().splitlines() if line.startswith("join_token"))
     url = next(line for line in guest.config.read_text().splitlines() if line.startswith("api_url"))
     copy = Guest(agents, directory, url.split(" = ")[1], guest.agent_id, token.split(" = ")[1])
-    shutil.copytree(guest.state, copy.state, ignore=shutil.ignore_patterns("alive", "control", ".tmp.*"), symlinks=True)
+    with guest.standing_still():
+        shutil.copytree(guest.state, copy.state, ignore=shutil.ignore_patterns("alive", "control"), symlinks=True)
     return copy
 
 

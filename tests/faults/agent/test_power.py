@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import signal
@@ -43,14 +42,11 @@ def test_f11_a_killed_shim_is_one_failure_and_its_hook_is_ended(
 
 def _cut_power(guest: Guest) -> None:
     """Every process of the guest is gone at once: the agent, its zygote, its shims, their hooks."""
-    guest.tell(signal.SIGSTOP)
-    zygotes, _ = shims_of(guest.pid)
-    for pid in zygotes:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGSTOP)  # it forks no shim that this cut would miss
-    for pid in [*shims_of(guest.pid)[1], *zygotes]:
-        end_process(pid)
-    guest.kill()
+    with guest.standing_still():
+        zygotes, shims = shims_of(guest.pid)
+        for pid in [*shims, *zygotes]:
+            end_process(pid)
+        guest.kill()
     for run in (guest.state / "run").glob("*"):
         for pid in processes_of(f"HW_RUN={run.name}"):
             end_process(pid)
