@@ -99,6 +99,23 @@ class ApiClient:
         answer = self._call("PUT", f"tasks/{attempt.task_id}/report", body)
         return answer.get("task") if answer else None
 
+    def download(self, sha256: str) -> bytes:
+        """What the API has as the release with that digest, not checked yet. No token is sent."""
+        what = f"GET agent/{sha256}.pyz"
+        try:
+            with self._session.get(
+                f"{self._url}/agent/v1/agent/{sha256}.pyz",
+                timeout=(CONNECT_TIMEOUT, READ_MARGIN),
+                allow_redirects=False,
+                stream=True,
+            ) as response:
+                content = _read(response, what)
+                if response.status_code == 200:
+                    return content
+                raise _error(what, response, _json(content))
+        except requests.exceptions.RequestException as error:
+            raise self._unreachable(what, error) from None
+
     def rotate(self, next_sha256: str, token: str) -> None:
         """Announce the secret to be used next, under the token used so far; may be repeated."""
         self._call("PUT", "credential", {"next_sha256": next_sha256}, token=token)
@@ -109,18 +126,23 @@ class ApiClient:
         bearer = token or self._token()
         try:
             return self._exchange(method, path, data, timeout, bearer)
-        except requests.exceptions.Timeout as error:
-            raise Unreachable(f"{method} {path}: no answer in time ({type(error).__name__})") from None
-        except requests.exceptions.SSLError as error:
-            raise Unreachable(f"{method} {path}: TLS: {_tls_reason(error)}") from None
+        except (requests.exceptions.Timeout, requests.exceptions.SSLError) as error:
+            raise self._unreachable(f"{method} {path}", error) from None
         except requests.exceptions.ConnectionError:
             self._session.close()  # most often a kept connection the other side has closed meanwhile: try a new one
         except requests.exceptions.RequestException as error:
-            raise Unreachable(f"{method} {path}: {self._url}: {_reason(error)}") from None
+            raise self._unreachable(f"{method} {path}", error) from None
         try:
             return self._exchange(method, path, data, timeout, bearer)
         except requests.exceptions.RequestException as error:
-            raise Unreachable(f"{method} {path}: {self._url}: {_reason(error)}") from None
+            raise self._unreachable(f"{method} {path}", error) from None
+
+    def _unreachable(self, what: str, error: Exception) -> Unreachable:
+        if isinstance(error, requests.exceptions.Timeout):
+            return Unreachable(f"{what}: no answer in time ({type(error).__name__})")
+        if isinstance(error, requests.exceptions.SSLError):
+            return Unreachable(f"{what}: TLS: {_tls_reason(error)}")
+        return Unreachable(f"{what}: {self._url}: {_reason(error)}")
 
     def _exchange(
         self, method: str, path: str, data: bytes, timeout: tuple[float, float], bearer: str

@@ -28,6 +28,10 @@ class HookError(AgentError):
         self.code = code
 
 
+class UpgradeError(AgentError):
+    """The agent could not be exchanged for another release; the one that was there before goes on."""
+
+
 class ApiError(AgentError):
     """The API did not do what was asked; ``retry_after`` is its own wish in seconds, if it had one."""
 

@@ -11,6 +11,12 @@ from guest_agent.errors import StateError
 from guest_agent.state_dir import check_parents
 
 
+def find_own_file() -> str | None:
+    """Where the one file is that the agent is run from, links followed; None for an agent that is not one file."""
+    loader = guest_agent.__loader__
+    return os.path.realpath(loader.archive) if isinstance(loader, zipimport.zipimporter) else None
+
+
 def check_own_file() -> None:
     """StateError when others than root and the agent's user can change what it is run from.
 

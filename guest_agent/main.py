@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import random
@@ -12,27 +13,26 @@ import signal
 import socket
 import sys
 import time
-from types import FrameType
 from typing import NoReturn
 
 from guest_agent import VERSION
 from guest_agent.config import DEFAULT_PATH, Config, load_config
-from guest_agent.errors import AgentError, ConfigError
-from guest_agent.home import check_own_file
+from guest_agent.errors import AgentError, ConfigError, UpgradeError
+from guest_agent.home import check_own_file, find_own_file
 from guest_agent.lean import leave_out_charset_detection
 from guest_agent.scope import leave_unit
-from guest_agent.state_dir import StateDir, boot_id, is_in_use
+from guest_agent.state_dir import StateDir, boot_id, find_holder, leave_stop_mark
 from guest_agent.status import StatusFile, describe, find_status
 from guest_agent.zygote import fork_zygote
 
 LOG = logging.getLogger("guest_agent")
 
-OK, TROUBLE, NOT_CONFIGURED = 0, 1, 2
+OK, TROUBLE, NOT_CONFIGURED, RESTART = 0, 1, 2, 75
 _CA_NAME = "ca.pem"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; the exit code is 0, 1 (trouble) or 2 (not configured)."""
+    """Run the command line; the exit code is 0, 1 (trouble), 2 (not configured) or 75 (to be started again)."""
     arguments = _parser().parse_args(argv)
     logging.basicConfig(
         stream=sys.stderr,
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     os.umask(0o077)
-    command = {"run": _run, "enroll": _enroll, "status": _status}[arguments.command]
+    command = {"run": _run, "enroll": _enroll, "status": _status, "upgrade": _upgrade}[arguments.command]
     try:
         if command is not _status:
             check_own_file()
@@ -57,8 +57,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(path: str) -> int:
-    """The zygote is forked first: it must see no secret, no thread, no socket of ours."""
-    signal.signal(signal.SIGTERM, _exit)
+    """The zygote is forked first: it must see no secret, no thread, no socket of ours.
+
+    SIGTERM stops us anywhere, SIGHUP has us started again: the journal stands all the same, and hooks go on under their
+    shims. Not by an exception: one raised inside a callback of the import machinery is swallowed (seen under random
+    kills).
+    """
+    signal.signal(signal.SIGTERM, lambda _number, _frame: os._exit(OK))
+    signal.signal(signal.SIGHUP, lambda _number, _frame: os._exit(RESTART))
     _no_core_dumps()
     zygote = fork_zygote()
     leave_unit(zygote[0])
@@ -91,7 +97,8 @@ def _serve(path: str, zygote: tuple[int, socket.socket]) -> int:
     if not state.take_stop_mark():
         interruptions.stop_poison()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: _stop(state))
+        signal.signal(number, lambda _number, _frame: _stop(state, OK))
+    signal.signal(signal.SIGHUP, lambda _number, _frame: _stop(state, RESTART))
     shell_config = os.environ.get("HEAT_SHELL_CONFIG", "")
     heat_config = HeatConfigHook(_hooks_dirs(config), LiveConfigs(state.root), shell_config)
     try:
@@ -135,9 +142,26 @@ def _status(path: str) -> int:
     if status is None:
         print(f"agent {config.agent_id}: never enrolled; next step: heat-workflow-agent run --config {path}")
         return NOT_CONFIGURED
-    text, code = describe(status, alive=is_in_use(config.state_dir), now=time.time())
+    text, code = describe(status, alive=find_holder(config.state_dir) is not None, now=time.time())
     print(text)
     return code
+
+
+def _upgrade(_path: str) -> int:
+    """What a task of group ``heat-workflow-agent`` runs: its order comes on standard input, as the task's inputs."""
+    from guest_agent.api_client import ApiClient
+    from guest_agent.slots import Slots
+    from guest_agent.upgrade import Upgrade, read_wish
+
+    wish = read_wish(json.load(sys.stdin))
+    own = find_own_file()
+    if own is None:
+        raise UpgradeError("this agent is not one file: exchange it in the way it was installed")
+    slots = Slots(os.path.dirname(own))
+    config = load_config(slots.plan()["conf"])
+    client = ApiClient(config.api_url, _ca_file(config, StateDir(config.state_dir)), str)
+    Upgrade(slots, config.state_dir, client, wish).run()
+    return OK
 
 
 def _hooks_dirs(config: Config) -> tuple[str, ...]:
@@ -159,28 +183,21 @@ def _no_core_dumps() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
-def _exit(_number: int, _frame: FrameType | None) -> NoReturn:
-    """SIGTERM: stop anywhere; the journal stands all the same, and hooks go on under their shims.
-
-    Not by an exception: one raised inside a callback of the import machinery is swallowed (seen under random kills).
-    """
-    os._exit(OK)
-
-
-def _stop(state: StateDir) -> NoReturn:
-    """SIGTERM to a running agent: the next one shall know that no hook brought this one down."""
-    state.leave_stop_mark()
-    os._exit(OK)
+def _stop(state: StateDir, status: int) -> NoReturn:
+    """A signal to a running agent: the next one shall know that no hook brought this one down."""
+    leave_stop_mark(state.path)
+    os._exit(status)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="heat-workflow-agent", description="The agent of heat-workflow.")
     parser.add_argument("--version", action="version", version=VERSION)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="run|enroll|status")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="run|enroll|status|upgrade")
     for name, text in (
         ("run", "work until stopped or revoked; enrolls first if that has not been done"),
         ("enroll", "exchange the join token for a credential and stop"),
         ("status", "tell last contact, last error, next step; exit code 0 well, 1 trouble, 2 not configured"),
+        ("upgrade", 'exchange the agent for another release; standard input says which: {"sha256": "..."}'),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--config", default=DEFAULT_PATH, help="the settings (default: %(default)s)")

@@ -42,12 +42,28 @@ def descendants(root: int) -> list[int]:
 
 def having_in_environment(entry: bytes) -> list[int]:
     """Every process that was started with this ``NAME=value`` and that we may look at."""
+    return _having("environ", entry)
+
+
+def having_argument(argument: bytes) -> list[int]:
+    """Every process of our user that has this word in its command line."""
+    found = []
+    for pid in _having("cmdline", argument):
+        try:
+            if os.stat(f"/proc/{pid}").st_uid == os.geteuid():
+                found.append(pid)
+        except OSError:
+            continue
+    return found
+
+
+def _having(file_name: str, entry: bytes) -> list[int]:
     found = []
     for name in os.listdir("/proc"):
         if not name.isdigit() or int(name) == os.getpid():
             continue
         try:
-            with open(f"/proc/{name}/environ", "rb") as file:
+            with open(f"/proc/{name}/{file_name}", "rb") as file:
                 if entry in file.read().split(b"\0"):
                     found.append(int(name))
         except OSError:

@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import os
 import stat
+import struct
 from pathlib import Path
 
 from guest_agent.errors import StateError
@@ -14,6 +15,7 @@ from guest_agent.folder import Folder
 
 _LOCK = "lock"
 _STOPPED = "stopped"
+_FLOCK = "hhqqi"  # struct flock: kind, whence, start, length, pid
 
 
 class StateDir:
@@ -47,11 +49,6 @@ class StateDir:
             raise StateError(f"{self.path} is in use by another agent process; stop that one first") from error
         self._lock = fd
 
-    def leave_stop_mark(self) -> None:
-        """Tell the next process that this one was stopped on purpose. Safe in a signal handler."""
-        with contextlib.suppress(OSError):
-            os.close(os.open(_STOPPED, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=self.root.fd))
-
     def take_stop_mark(self) -> bool:
         """Whether the process before was stopped on purpose; the mark is gone afterwards."""
         found = self.root.has(_STOPPED)
@@ -64,19 +61,26 @@ class StateDir:
         return folder
 
 
-def is_in_use(path: str) -> bool:
-    """Whether an agent process holds the lock of that state directory now."""
+def find_holder(path: str) -> int | None:
+    """The pid of the agent process that holds the lock of that state directory now, None when there is none."""
     try:
         fd = os.open(os.path.join(path, _LOCK), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
-        return False
+        return None
     try:
-        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
+        wanted = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        kind, _whence, _start, _length, pid = struct.unpack(_FLOCK, fcntl.fcntl(fd, fcntl.F_GETLK, wanted))
     finally:
         os.close(fd)
-    return False
+    return None if kind == fcntl.F_UNLCK else pid
+
+
+def leave_stop_mark(path: str) -> None:
+    """Tell the next agent of that state directory that the one before was stopped on purpose, not brought down by a
+    hook. Safe in a signal handler."""
+    with contextlib.suppress(OSError):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        os.close(os.open(os.path.join(path, _STOPPED), flags, 0o600))
 
 
 def boot_id() -> str:

@@ -8,10 +8,11 @@ import logging
 import os
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from guest_agent.folder import Folder
+from guest_agent.home import find_own_file
 
 LOG = logging.getLogger(__name__)
 
@@ -22,7 +23,10 @@ _LEAST_INTERVAL = 1.0
 
 @dataclass(frozen=True)
 class Status:
-    """Last contact and last error (Unix times, 0 for never), what the agent will do next."""
+    """Last contact and last error (Unix times, 0 for never), what the agent will do next.
+
+    ``process`` is the pid of who says so, ``program`` the name of the one file it runs from, empty if it is not one.
+    """
 
     agent_id: str = ""
     last_contact: float = 0.0
@@ -30,6 +34,11 @@ class Status:
     last_error_at: float = 0.0
     next_step: str = ""
     ended: bool = False
+    program: str = ""
+    process: int = 0
+
+
+_FIELDS = {field.name for field in fields(Status)}  # another release may know more
 
 
 class StatusFile:
@@ -40,7 +49,9 @@ class StatusFile:
 
     def __init__(self, folder: Folder, agent_id: str) -> None:
         self._folder = folder
-        self._status = replace(find_status(folder.path) or Status(), agent_id=agent_id)
+        program = os.path.basename(find_own_file() or "")
+        before = find_status(folder.path) or Status()
+        self._status = replace(before, agent_id=agent_id, program=program, process=os.getpid())
         self._written = 0.0
         self._lock = threading.Lock()
 
@@ -48,7 +59,10 @@ class StatusFile:
         """The API answered; the error before it is over. Without ``next_step`` that stays as it was."""
         with self._lock:
             step = next_step or self._status.next_step
-            self._change(Status(self._status.agent_id, time.time(), "", 0.0, step))
+            now = time.time()
+            self._change(
+                replace(self._status, last_contact=now, last_error="", last_error_at=0.0, next_step=step, ended=False)
+            )
 
     def trouble(self, error: str, next_step: str) -> None:
         """Something failed that a person may want to know."""
@@ -79,9 +93,9 @@ def find_status(state_dir: str) -> Status | None:
     """What the agent last wrote, or None when it has never run there."""
     try:
         with open(os.path.join(state_dir, NAME), encoding="utf-8") as file:
-            fields: dict[str, Any] = json.load(file)
-        return Status(**fields)
-    except (OSError, ValueError, TypeError):
+            found: dict[str, Any] = json.load(file)
+        return Status(**{name: value for name, value in found.items() if name in _FIELDS})
+    except (OSError, ValueError, TypeError, AttributeError):
         return None
 
 

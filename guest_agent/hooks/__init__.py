@@ -11,11 +11,12 @@ from guest_agent.hooks.contract import Command, Exit, Hook, Place, Verdict
 from guest_agent.hooks.heat_config import HeatConfigHook
 from guest_agent.hooks.puppet import PuppetHook
 from guest_agent.hooks.script import ScriptHook
+from guest_agent.hooks.upgrade import UpgradeHook
 from guest_agent.task import Task
 
 UNGROUPED = "Heat::Ungrouped"
 
-BUILT_IN: dict[str, Hook] = {hook.name: hook for hook in (ScriptHook(), AnsibleHook(), PuppetHook())}
+BUILT_IN: dict[str, Hook] = {hook.name: hook for hook in (ScriptHook(), AnsibleHook(), PuppetHook(), UpgradeHook())}
 
 
 class Hooks:

@@ -116,6 +116,7 @@ def start(plan: Plan) -> int:  # noqa: RET503 -- the last line does not return
     agent = settings["agent"]
     if is_in_use(agent.get("state_dir", plan["state_dir"])):
         return BUSY
+    end_trial(plan["home"], console)
     program = insist(console, lambda: installed(plan["home"]) or install(plan, agent, console))
     if not os.path.exists(os.path.join(agent.get("state_dir", plan["state_dir"]), "credential")):
         insist(console, lambda: enroll(program, plan["conf"], console))
@@ -132,6 +133,26 @@ def insist(console: Console, step: Callable[[], str]) -> str:
             console.say(str(error) or type(error).__name__)
         delay = min(SLOWEST, 2 * delay)
         time.sleep(delay * random.uniform(0.5, 1.0))
+
+
+def end_trial(home: str, console: Console) -> None:
+    """Put back the agent before this one when this one was on trial and who judged it is gone: its time is over, or
+    the machine was restarted."""
+    mark = os.path.join(home, "trial")
+    if not os.path.exists(mark):
+        return
+    try:
+        with open(mark, encoding="ascii") as file:
+            trial = json.load(file)
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            this_boot = file.read().strip()
+        if trial["boot_id"] == this_boot and time.monotonic() < trial["until"]:
+            return
+        link(home, "current.pyz", os.readlink(os.path.join(home, "previous.pyz")))
+        console.say("upgrade: the new agent has not proved itself, the one before it is back")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        console.say(f"upgrade: its trial cannot be judged: {error}")
+    os.unlink(mark)
 
 
 def installed(home: str) -> str:
@@ -156,11 +177,7 @@ def install(plan: Plan, agent: Settings, console: Console) -> str:
         raise Trouble(f"digest: sha256 is {found}, not {wanted}: not installed")
     console.say(f"digest: sha256 {found} is the one wanted")
     put(os.path.join(plan["home"], f"{wanted}.pyz"), data, 0o644)
-    link = os.path.join(plan["home"], ".current.pyz")
-    if os.path.lexists(link):
-        os.unlink(link)
-    os.symlink(f"{wanted}.pyz", link)
-    os.replace(link, os.path.join(plan["home"], "current.pyz"))
+    link(plan["home"], "current.pyz", f"{wanted}.pyz")
     return os.path.join(plan["home"], f"{wanted}.pyz")
 
 
@@ -272,6 +289,15 @@ def put(path: str, data: bytes, mode: int) -> bool:
     os.fsync(directory)
     os.close(directory)
     return True
+
+
+def link(home: str, name: str, target: str) -> None:
+    """Have a name stand for another file, in one step."""
+    fresh = os.path.join(home, f".{name}")
+    if os.path.lexists(fresh):
+        os.unlink(fresh)
+    os.symlink(target, fresh)
+    os.replace(fresh, os.path.join(home, name))
 
 
 def plan_path(plan: Plan) -> str:

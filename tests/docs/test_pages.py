@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from guest_agent import config as agent_config
 from guest_agent import main as agent
+from guest_agent import upgrade
 from heat_workflow.api.app import routes
 from heat_workflow.api.metrics import Metrics
 from heat_workflow.api.policies import list_rules
@@ -216,6 +217,11 @@ def test_every_security_event_is_on_the_page_and_no_other() -> None:
     table = page[page.index("* - Event\n") : page.index("If the machine is yours")]
     told = {word for row in re.findall(r"\* - (``.*``)", table) for word in re.findall(r"``([a-z-]+)``", row)}
     assert told == agent_events()
+
+
+def test_every_input_of_an_upgrade_is_on_the_page() -> None:
+    table = (ADMIN / "upgrade.rst").read_text().partition("heat-workflow-agent``")[2]
+    assert re.findall(r"^``(\w+)``", table, re.MULTILINE) == list(upgrade.INPUTS)
 
 
 def test_files_that_pages_name_are_in_the_project() -> None:

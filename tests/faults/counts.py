@@ -47,6 +47,7 @@ F41_MOMENTS = ("before", "after") if FACTOR > 1 else ("after",)  # of every step
 F41_EVERY = 1 if FACTOR > 1 else 5  # of all those, every fifth
 F43_RACES = {"sqlite": _times(60), "postgresql": _times(60), "mariadb": _times(30)}
 F44_RACES = {"sqlite": _times(40), "postgresql": _times(40), "mariadb": _times(20)}
+F45_CUTS = _times(3)
 F47_SECONDS = 4 * FACTOR
 F49_EXAMPLES = {"sqlite": _times(30), "postgresql": _times(8), "mariadb": _times(8)}
 F49_STEPS = 40

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import yaml
 
 from devcloud.settings import DevCloudError
 from devcloud.stacks import Stack, Stacks
 from heat_workflow.shapes import Task
+from tests.docs.pages import ADMIN, blocks
 from tests.heat_engine.servers import servers_of
 
 Tasks = Callable[[Stack], list[Task]]
@@ -234,3 +236,11 @@ def test_a_server_without_an_agent_is_named(hot: Any, stacks: Stacks, fleet: Any
         DevCloudError, match=r"web failed on 1 of 2 servers: dead .nobody-is-there. timed out: no agent"
     ):
         stacks.create("dead", template(hot, web=web))
+
+
+def test_the_template_on_the_page_about_upgrades_reaches_every_agent(hot: Any, stacks: Stacks, fleet: Any) -> None:
+    """The agents here run from a checkout, so each says that it was installed in another way; one batch was begun."""
+    (source,) = [yaml.safe_load(text) for language, text in blocks(ADMIN / "upgrade.rst") if language == "yaml"]
+    source["resources"]["agents"]["update_policy"]["batch_create"]["max_batch_size"] = 2
+    with pytest.raises(DevCloudError, match=r"failed on 3 of 3 servers: .*installed by user_data.*not begun on 1: c"):
+        stacks.create("upgrade", source, parameters={"release": "0" * 64, "servers": fleet})

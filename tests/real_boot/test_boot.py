@@ -17,6 +17,7 @@ import pytest
 from devcloud.cloud import DevCloud
 from devcloud.stacks import Stack, Stacks
 from heat_workflow.resources.user_data import with_author_parts
+from tests.harness.agent_releases import add_release
 from tests.real_boot.image import Image, ensure_image
 from tests.real_boot.machine import HOST, RealMachine
 
@@ -78,18 +79,39 @@ def task(script: str, *outputs: str, after: str | None = None, **properties: Any
     return {"type": "OS::HeatWorkflow::Task", "properties": own, **({"depends_on": after} if after else {})}
 
 
+# After the agent has put another release in its own place: what systemd runs now.
+STARTED = """\
+#!/bin/sh
+tr '\\0' ' ' </proc/$(systemctl show -P MainPID heat-workflow-agent)/cmdline >$heat_outputs_path.command
+"""
+NEWER = "99.1.0"
+TRIAL = 600  # seconds; emulation is slow
+
+
 LOOKED = ("written", "ran", "scripted", "unit", "python", "tokens")
 TEMPLATE = {
     "heat_template_version": "2021-04-16",
+    "parameters": {"release": {"type": "string"}},
     "resources": {
         "agent": {"type": "OS::HeatWorkflow::Agent", "properties": {"name": "guest"}},
         "look": task(LOOK, *LOOKED),
         "outlive": task(OUTLIVE, "said", after="look"),
-        "reboot": task(REBOOT, "boots", after="outlive", on_interrupt="rerun"),
+        "upgrade": {
+            "type": "OS::HeatWorkflow::Task",
+            "depends_on": "outlive",
+            "properties": {
+                "definition": {"group": "heat-workflow-agent", "config": ""},
+                "server": {"get_resource": "agent"},
+                "input_values": {"sha256": {"get_param": "release"}, "version": NEWER, "trial_seconds": TRIAL},
+            },
+        },
+        "started": task(STARTED, "command", after="upgrade"),
+        "reboot": task(REBOOT, "boots", after="started", on_interrupt="rerun"),
     },
     "outputs": {
         "looked": {"value": {"get_attr": ["look", "outputs"]}},
         "outlived": {"value": {"get_attr": ["outlive", "said"]}},
+        "command": {"value": {"get_attr": ["started", "command"]}},
         "boots": {"value": {"get_attr": ["reboot", "boots"]}},
     },
 }
@@ -108,9 +130,17 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCloud]:
 
 
 @pytest.fixture
-def stack(cloud: DevCloud) -> Iterator[Stack]:
+def newer(cloud: DevCloud) -> str:
+    """The digest of a release newer than the one the machine boots with."""
+    current = cloud.releases.find_current()
+    assert current is not None
+    return add_release(cloud.releases, current, NEWER, {})
+
+
+@pytest.fixture
+def stack(cloud: DevCloud, newer: str) -> Iterator[Stack]:
     stacks = Stacks(cloud.session())
-    yield stacks.create("guest", TEMPLATE, wait=False, timeout_mins=60)
+    yield stacks.create("guest", TEMPLATE, parameters={"release": newer}, wait=False, timeout_mins=60)
     stacks.delete_all()
 
 
@@ -122,7 +152,7 @@ def user_data_of(stack: Stack) -> str:
 
 
 def test_a_stock_image_boots_enrolls_and_runs_a_task_and_nothing_of_the_author_is_lost(
-    image: Image, stack: Stack, tmp_path: Path, cloud: DevCloud
+    image: Image, stack: Stack, tmp_path: Path, cloud: DevCloud, newer: str
 ) -> None:
     machine = RealMachine(tmp_path / "guest", image, with_author_parts(user_data_of(stack), AUTHOR))
     try:
@@ -138,6 +168,7 @@ def test_a_stock_image_boots_enrolls_and_runs_a_task_and_nothing_of_the_author_i
     assert looked["unit"] == "active\n"
     assert looked["tokens"] == "", "no process has the join token in its command line or environment"
     assert stack.outputs["outlived"] == "restarted\n"
+    assert f"/{newer}.pyz run" in stack.outputs["command"]
     assert stack.outputs["boots"] == "2\n"
     steps = [line.partition(":")[0] for line in machine.lines()]
     assert [step for step in steps if not step.startswith("agent")] == ["TLS", "download", "digest", "enrolled"]

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from heat_workflow.cmd.agent_archive import build_agent
 from heat_workflow.releases import Releases
+from heat_workflow.shapes import Join
+from tests.functional.delivery.bare import BareGuest
+from tests.harness.callers import Operator
 from tests.harness.servers import ApiProcess
 
 
@@ -32,3 +36,17 @@ def pyz(tmp_path: Path, api: ApiProcess, release: str) -> Path:
     path.write_bytes((api.agents / f"{release}.pyz").read_bytes())
     path.chmod(0o644)
     return path
+
+
+@pytest.fixture
+def guest(tmp_path: Path) -> Iterator[BareGuest]:
+    made = BareGuest(tmp_path)
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def join(operator: Operator) -> Join:
+    """Join data of an agent for server ``s1``."""
+    agent_id, token = operator.register(server="s1")
+    return {"api_url": operator.url, "agent_id": agent_id, "join_token": token, "ca_pem": None}

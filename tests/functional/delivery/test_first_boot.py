@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,87 +18,18 @@ import pytest
 from heat_workflow.cmd.agent_archive import build_agent
 from heat_workflow.resources.user_data import Layout, agent_part
 from heat_workflow.shapes import Join
+from tests.functional.delivery.bare import BareGuest, is_main
 from tests.functional.delivery.files import Files, make_certificates, serving
 from tests.functional.delivery.test_archive import run_a_task
 from tests.harness.callers import Operator
-from tests.harness.machine import end_process, is_alive, processes_of, wait_for
+from tests.harness.machine import is_alive, processes_of, wait_for
 
-PATIENCE = 60.0
 NOBODY: Join = {
     "api_url": "",
     "agent_id": str(uuid.UUID(int=1)),
     "join_token": f"hwj1.{uuid.UUID(int=1).hex}.{'j' * 43}",
     "ca_pem": None,
 }
-
-
-class Guest:
-    """A machine without systemd, all of it in one directory. Its processes are known by a mark in their environment."""
-
-    def __init__(self, directory: Path) -> None:
-        self.home = directory / "opt"
-        self.console = directory / "console"
-        self.console.touch()
-        self.conf = directory / "etc" / "agent.conf"
-        self.state = directory / "state"
-        self.mark = uuid.uuid4().hex
-        self.layout = Layout(
-            home=str(self.home),
-            conf=str(self.conf),
-            state_dir=str(self.state),
-            console=str(self.console),
-            log=str(directory / "log"),
-            units="",  # else a systemd that runs here would be handed the unit
-            per_boot=str(directory / "per-boot"),
-        )
-
-    def boot(self, join: Join, digest: str, **environment: str) -> None:
-        """What cloud-init does with the part."""
-        part = agent_part(join, digest, self.layout)
-        bin_ = self.console.parent / "bin"
-        bin_.mkdir(exist_ok=True)
-        python = bin_ / "python3"
-        python.unlink(missing_ok=True)
-        python.symlink_to(sys.executable)
-        path = f"{bin_}:{os.environ['PATH']}"
-        subprocess.run(
-            ["sh"], input=part, text=True, check=True, env={"PATH": path, "MARK": self.mark, **environment}, timeout=60
-        )
-
-    def lines(self) -> list[str]:
-        return [line.partition("heat-workflow: ")[2] for line in self.console.read_text().splitlines() if line.strip()]
-
-    def says(self, words: str) -> None:
-        """Wait for a line with these words."""
-        wait_for(lambda: any(words in line for line in self.lines()), PATIENCE)
-
-    def agents(self) -> list[int]:
-        """The agent processes, found by their command line."""
-        found = []
-        for pid in processes_of(f"MARK={self.mark}"):
-            line = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            if b"run" in line:
-                found.append(pid)
-        return found
-
-    def end(self) -> None:
-        for _ in range(3):  # the loop first: it would start another agent
-            for pid in processes_of(f"MARK={self.mark}"):
-                end_process(pid)
-
-
-@pytest.fixture
-def guest(tmp_path: Path) -> Iterator[Guest]:
-    made = Guest(tmp_path)
-    yield made
-    made.end()
-
-
-@pytest.fixture
-def join(operator: Operator) -> Join:
-    """Join data of an agent for server ``s1``."""
-    agent_id, token = operator.register(server="s1")
-    return {"api_url": operator.url, "agent_id": agent_id, "join_token": token, "ca_pem": None}
 
 
 @pytest.fixture
@@ -109,7 +39,7 @@ def files() -> Iterator[Files]:
 
 
 def test_from_nothing_to_a_task_done_with_a_line_for_every_step(
-    guest: Guest, join: Join, release: str, operator: Operator
+    guest: BareGuest, join: Join, release: str, operator: Operator
 ) -> None:
     guest.boot(join, release)
     run_a_task(operator)
@@ -127,56 +57,51 @@ def test_from_nothing_to_a_task_done_with_a_line_for_every_step(
 
 
 def test_run_twice_it_changes_nothing_and_starts_no_second_agent(
-    guest: Guest, join: Join, release: str, operator: Operator
+    guest: BareGuest, join: Join, release: str, operator: Operator
 ) -> None:
     guest.boot(join, release)
     run_a_task(operator)
     before = {path: path.read_bytes() for path in guest.home.iterdir()}
-    (agent,) = [pid for pid in guest.agents() if _is_main(pid)]
+    (agent,) = [pid for pid in guest.agents() if is_main(pid)]
     guest.boot(join, release)
     run_a_task(operator)
-    wait_for(lambda: len([pid for pid in guest.agents() if _is_main(pid)]) == 1)
+    wait_for(lambda: len([pid for pid in guest.agents() if is_main(pid)]) == 1)
     assert is_alive(agent)
     assert {path: path.read_bytes() for path in guest.home.iterdir()} == before
     assert [line for line in guest.lines() if "enrolled" in line] == guest.lines()[3:4]
 
 
-def _is_main(pid: int) -> bool:
-    """Whether it is an agent and not its zygote, which is a fork of it."""
-    parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    return b"pyz" not in Path(f"/proc/{parent}/cmdline").read_bytes()
-
-
-def test_an_agent_that_was_killed_is_started_again(guest: Guest, join: Join, release: str, operator: Operator) -> None:
+def test_an_agent_that_was_killed_is_started_again(
+    guest: BareGuest, join: Join, release: str, operator: Operator
+) -> None:
     guest.boot(join, release)
     run_a_task(operator)
-    (agent,) = [pid for pid in guest.agents() if _is_main(pid)]
+    (agent,) = [pid for pid in guest.agents() if is_main(pid)]
     os.kill(agent, signal.SIGKILL)
     run_a_task(operator)
 
 
 def test_after_a_reboot_without_systemd_the_agent_is_back(
-    guest: Guest, join: Join, release: str, operator: Operator
+    guest: BareGuest, join: Join, release: str, operator: Operator
 ) -> None:
     per_boot = Path(guest.layout.per_boot)
     per_boot.mkdir()
     guest.boot(join, release)
     run_a_task(operator)
     guest.end()
-    (script,) = per_boot.iterdir()
-    subprocess.run([str(script)], check=True, env={"PATH": os.environ["PATH"], "MARK": guest.mark}, timeout=60)
+    guest.boot_again()
     run_a_task(operator)
     assert len([line for line in guest.lines() if "enrolled" in line]) == 1
 
 
-def test_a_refused_join_token_is_told_on_the_console(guest: Guest, join: Join, release: str) -> None:
+def test_a_refused_join_token_is_told_on_the_console(guest: BareGuest, join: Join, release: str) -> None:
     wrong = join["join_token"][:-4] + "AAAA"
     guest.boot({**join, "join_token": wrong}, release)
     guest.says("refused: ")
     assert wrong not in guest.console.read_text()
 
 
-def test_s49_other_bytes_are_not_installed(guest: Guest, files: Files) -> None:
+def test_s49_other_bytes_are_not_installed(guest: BareGuest, files: Files) -> None:
     files.content = b"something else"
     wanted = hashlib.sha256(b"the agent").hexdigest()
     guest.boot({**NOBODY, "api_url": files.url}, wanted)
@@ -185,14 +110,14 @@ def test_s49_other_bytes_are_not_installed(guest: Guest, files: Files) -> None:
     assert not guest.state.exists()
 
 
-def test_s49_an_older_release_in_place_of_the_one_wanted_is_not_installed(guest: Guest, files: Files) -> None:
+def test_s49_an_older_release_in_place_of_the_one_wanted_is_not_installed(guest: BareGuest, files: Files) -> None:
     files.content = build_agent()
     guest.boot({**NOBODY, "api_url": files.url}, hashlib.sha256(b"newer").hexdigest())
     guest.says("not installed")
     assert not list(guest.home.glob("*.pyz"))
 
 
-def test_s49_half_a_file_is_not_installed_and_the_whole_one_later_is(guest: Guest, files: Files) -> None:
+def test_s49_half_a_file_is_not_installed_and_the_whole_one_later_is(guest: BareGuest, files: Files) -> None:
     files.content, files.missing = build_agent(), 1000
     digest = hashlib.sha256(files.content).hexdigest()
     guest.boot({**NOBODY, "api_url": files.url}, digest)
@@ -202,7 +127,7 @@ def test_s49_half_a_file_is_not_installed_and_the_whole_one_later_is(guest: Gues
     wait_for(lambda: (guest.home / "current.pyz").resolve().name == f"{digest}.pyz")
 
 
-def test_s49_where_the_file_will_lie_is_no_way_to_another_file(guest: Guest, files: Files, tmp_path: Path) -> None:
+def test_s49_where_the_file_will_lie_is_no_way_to_another_file(guest: BareGuest, files: Files, tmp_path: Path) -> None:
     files.content = b"whatever"
     digest = hashlib.sha256(files.content).hexdigest()
     precious = tmp_path / "precious"
@@ -218,7 +143,7 @@ def test_s49_where_the_file_will_lie_is_no_way_to_another_file(guest: Guest, fil
 
 
 def test_s49_a_file_that_was_changed_since_is_fetched_anew(
-    guest: Guest, join: Join, release: str, operator: Operator
+    guest: BareGuest, join: Join, release: str, operator: Operator
 ) -> None:
     guest.boot(join, release)
     run_a_task(operator)
@@ -232,7 +157,7 @@ def test_s49_a_file_that_was_changed_since_is_fetched_anew(
 
 
 def test_s49_an_installed_agent_runs_on_when_the_one_wanted_is_not_to_be_had(
-    guest: Guest, join: Join, release: str, operator: Operator
+    guest: BareGuest, join: Join, release: str, operator: Operator
 ) -> None:
     guest.boot(join, release)
     run_a_task(operator)
@@ -242,7 +167,7 @@ def test_s49_an_installed_agent_runs_on_when_the_one_wanted_is_not_to_be_had(
     assert (guest.home / "current.pyz").readlink() == Path(f"{release}.pyz")
 
 
-def test_s48_a_redirect_is_not_followed(guest: Guest, files: Files) -> None:
+def test_s48_a_redirect_is_not_followed(guest: BareGuest, files: Files) -> None:
     with serving() as elsewhere:
         elsewhere.content = build_agent()
         files.redirect = f"{elsewhere.url}/agent.pyz"
@@ -253,7 +178,7 @@ def test_s48_a_redirect_is_not_followed(guest: Guest, files: Files) -> None:
 
 
 def test_s47_no_other_authority_than_the_one_given_is_trusted_whatever_the_environment_says(
-    guest: Guest, tmp_path: Path
+    guest: BareGuest, tmp_path: Path
 ) -> None:
     ours, theirs = make_certificates(tmp_path / "ours"), make_certificates(tmp_path / "theirs")
     with serving(theirs) as files:
@@ -263,7 +188,7 @@ def test_s47_no_other_authority_than_the_one_given_is_trusted_whatever_the_envir
         assert files.asked == []
 
 
-def test_s47_a_proxy_in_the_environment_is_not_asked(guest: Guest, tmp_path: Path) -> None:
+def test_s47_a_proxy_in_the_environment_is_not_asked(guest: BareGuest, tmp_path: Path) -> None:
     certificates = make_certificates(tmp_path / "ours")
     with serving(certificates) as files, serving() as proxy:
         files.content = b"x"
@@ -274,13 +199,13 @@ def test_s47_a_proxy_in_the_environment_is_not_asked(guest: Guest, tmp_path: Pat
         assert proxy.asked == []
 
 
-def test_s47_plain_http_to_another_machine_is_refused(guest: Guest) -> None:
+def test_s47_plain_http_to_another_machine_is_refused(guest: BareGuest) -> None:
     guest.boot({**NOBODY, "api_url": "http://192.0.2.1:8790"}, "0" * 64)
     guest.says("is not https")
 
 
 def test_s50_an_agent_in_a_directory_that_others_can_write_is_not_run(
-    guest: Guest, join: Join, release: str, operator: Operator
+    guest: BareGuest, join: Join, release: str, operator: Operator
 ) -> None:
     guest.boot(join, release)
     run_a_task(operator)
@@ -296,7 +221,7 @@ def test_s50_an_agent_in_a_directory_that_others_can_write_is_not_run(
     run_a_task(operator)
 
 
-def test_an_image_without_python_says_so_on_the_console(guest: Guest, tmp_path: Path) -> None:
+def test_an_image_without_python_says_so_on_the_console(guest: BareGuest, tmp_path: Path) -> None:
     tools = tmp_path / "tools"
     tools.mkdir()
     for name in ("cat", "chmod", "mkdir", "mv", "sh"):

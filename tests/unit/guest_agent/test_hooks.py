@@ -53,7 +53,10 @@ def _live(command: Command) -> list[dict[str, Any]]:
     ],
 )
 def test_s36_an_unknown_group_names_the_hooks_there_are(hooks: Hooks, make_wire_task: Make, group: str) -> None:
-    with pytest.raises(HookError, match=r"unknown hook .*: this agent has ansible, dockercmd, puppet, script, tool"):
+    with pytest.raises(
+        HookError,
+        match=r"unknown hook .*: this agent has ansible, dockercmd, heat-workflow-agent, puppet, script, tool",
+    ):
         hooks.prepare(read_task(make_wire_task("x", group=group)), PLACE)
 
 

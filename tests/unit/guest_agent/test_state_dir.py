@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from guest_agent.errors import StateError
-from guest_agent.state_dir import StateDir, is_in_use
+from guest_agent.state_dir import StateDir, find_holder
 
 
 def test_it_is_made_for_its_owner_alone(tmp_path: Path) -> None:
@@ -80,11 +80,11 @@ def test_a_second_process_is_kept_out_and_a_forked_child_does_not_hold_the_lock(
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "locked\n"
-        assert is_in_use(path)
+        assert find_holder(path) == holder.pid
         with pytest.raises(StateError, match="in use by another agent"):
             StateDir(path).lock()
         os.write(write, b"x")
         holder.wait()
-        assert not is_in_use(path)
+        assert find_holder(path) is None
     os.close(read)
     os.close(write)
