@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import random
@@ -153,12 +152,12 @@ def _upgrade(_path: str) -> int:
     from guest_agent.slots import Slots
     from guest_agent.upgrade import Upgrade, read_wish
 
-    wish = read_wish(json.load(sys.stdin))
+    wish = read_wish(sys.stdin.read())
     own = find_own_file()
     if own is None:
         raise UpgradeError("this agent is not one file: exchange it in the way it was installed")
     slots = Slots(os.path.dirname(own))
-    config = load_config(slots.plan()["conf"])
+    config = load_config(slots.find_settings())
     client = ApiClient(config.api_url, _ca_file(config, StateDir(config.state_dir)), str)
     Upgrade(slots, config.state_dir, client, wish).run()
     return OK

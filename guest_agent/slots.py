@@ -13,8 +13,8 @@ import json
 import os
 import re
 import time
-from typing import Any
 
+from guest_agent.errors import UpgradeError
 from guest_agent.folder import Folder
 from guest_agent.state_dir import boot_id
 
@@ -44,10 +44,12 @@ class Slots:
         """Where that file is."""
         return os.path.join(self._home.path, name)
 
-    def plan(self) -> dict[str, Any]:
-        """What the first boot was told: where the settings and the state are. OSError, ValueError without one."""
-        plan: dict[str, Any] = json.loads(self._home.read(PLAN, _PLAN_MOST))
-        return plan
+    def find_settings(self) -> str:
+        """Where the first boot put the agent's settings. UpgradeError when it left no word of that."""
+        try:
+            return str(json.loads(self._home.read(PLAN, _PLAN_MOST))["conf"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UpgradeError(f"{self.path(PLAN)} does not say where the settings are: {error}") from None
 
     def add(self, name: str, content: bytes) -> None:
         """Put a file beside the others, durably. Nothing starts it yet."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import random
 import re
@@ -19,7 +20,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from guest_agent import VERSION
 from guest_agent.api_client import ApiClient
@@ -50,8 +51,14 @@ class Wish:
     allow_older: bool = False
 
 
-def read_wish(inputs: dict[str, Any]) -> Wish:
-    """The wish in a task's inputs; UpgradeError names the input to repair."""
+def read_wish(text: str) -> Wish:
+    """The wish in a task's inputs, a JSON object; UpgradeError names the input to repair."""
+    try:
+        inputs = json.loads(text)
+    except ValueError:
+        inputs = None
+    if not isinstance(inputs, dict):
+        raise UpgradeError('the order is a JSON object such as {"sha256": "..."}')
     given = {name: value for name, value in inputs.items() if not name.startswith("deploy_")}
     unknown = sorted(set(given) - set(INPUTS))
     if unknown:

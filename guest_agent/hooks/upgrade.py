@@ -27,8 +27,9 @@ class UpgradeHook:
         """The command. HookError for an order that makes no sense, or an agent that was installed in another way."""
         from guest_agent.upgrade import read_wish
 
+        order = inputs_file(task)
         try:
-            read_wish({item.name: item.value for item in task.inputs})
+            read_wish(order.text)
         except UpgradeError as error:
             raise HookError(str(error)) from error
         if task.run_as:
@@ -40,7 +41,7 @@ class UpgradeHook:
             hook=self.name,
             argv=(sys.executable, "-I", own, "upgrade"),
             env=base_environment(task, place),
-            files=(inputs_file(task),),
+            files=(order,),
         )
 
     def verdict(self, ended: Exit) -> Verdict:
