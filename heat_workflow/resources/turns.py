@@ -86,6 +86,8 @@ class TurnTaker(resource.Resource):  # type: ignore[misc]
             save_runs(self, dataclasses.replace(old, runs=(*old.runs, Run(run_id, turn.action, ""))))
             self._known = None
             self._send(requests_of(self._completed(chosen), run_id))
+            if self._waits() and not turn.patience:
+                yield  # nobody waits in a handler, and nothing has ended yet
         while self._waits() and not self._is_over(turn):
             yield
 

@@ -46,6 +46,7 @@ class WorkflowResource(InlineTasks, ManyTasks):
     attributes_schema = workflow_attributes
 
     _renamed = False
+    _over = False  # whether the workflow had come to its end when its tasks were listed last
 
     # -- what an action does -----------------------------------------------------------------------------------
 
@@ -131,8 +132,9 @@ class WorkflowResource(InlineTasks, ManyTasks):
         workflow_id = self._workflow_id()
         if not self.properties[SEALED]:
             return self._list_open(workflow_id, time.monotonic() + wait)
+        self._over = False
         if wait:
-            self._api().get_workflow(workflow_id, wait=wait)
+            self._over = self._api().get_workflow(workflow_id, wait=wait)["state"] in OVER
         return self._api().list_tasks(workflow_id)
 
     def _list_open(self, workflow_id: str, until: float) -> list[Task]:
@@ -147,7 +149,7 @@ class WorkflowResource(InlineTasks, ManyTasks):
             self._api().get_task(workflow_id, live[0]["id"], wait=left)
 
     def _is_settled(self) -> bool:
-        if not self.properties[SEALED]:
+        if self._over or not self.properties[SEALED]:
             return True
         with contextlib.suppress(errors.NotFound):
             return self._api().get_workflow(self._workflow_id())["state"] in OVER
