@@ -13,8 +13,8 @@ from guest_agent.state_dir import check_parents
 
 def find_own_file() -> str | None:
     """Where the one file is that the agent is run from, links followed; None for an agent that is not one file."""
-    loader = guest_agent.__loader__
-    return os.path.realpath(loader.archive) if isinstance(loader, zipimport.zipimporter) else None
+    archive = _find_archive()
+    return None if archive is None else os.path.realpath(archive)
 
 
 def check_own_file() -> None:
@@ -22,10 +22,10 @@ def check_own_file() -> None:
 
     For the agent as one file alone; whoever runs it from a checkout minds that directory.
     """
-    loader = guest_agent.__loader__
-    if not isinstance(loader, zipimport.zipimporter):
+    archive = _find_archive()
+    if archive is None:
         return
-    for path in (os.path.abspath(loader.archive), os.path.realpath(loader.archive)):
+    for path in (os.path.abspath(archive), os.path.realpath(archive)):
         check_parents(path)
     facts = os.stat(path)
     if facts.st_uid not in (0, os.geteuid()) or facts.st_mode & 0o022:
@@ -33,3 +33,8 @@ def check_own_file() -> None:
             f"{path} can be changed by others (uid {facts.st_uid}, mode {facts.st_mode & 0o7777:04o}); it must belong "
             "to root or to the agent's user, and be writable by nobody else"
         )
+
+
+def _find_archive() -> str | None:
+    loader = guest_agent.__loader__
+    return loader.archive if isinstance(loader, zipimport.zipimporter) else None

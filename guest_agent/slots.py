@@ -71,9 +71,7 @@ class Slots:
     def roll_back(self) -> None:
         """Have the previous one started again; may be repeated."""
         self._link(CURRENT, os.readlink(PREVIOUS, dir_fd=self._home.fd))
-        self._home.remove(TRIAL)
-        os.fsync(self._home.fd)
-        self.tidy()
+        self.confirm()  # the one that is current again needs no trial
 
     def tidy(self) -> None:
         """Remove the files that neither slot names."""

@@ -29,7 +29,7 @@ from guest_agent.errors import ApiError, NotMine, UpgradeError
 from guest_agent.processes import having_argument, signal_all
 from guest_agent.slots import Slots
 from guest_agent.state_dir import find_holder, leave_stop_mark
-from guest_agent.status import find_status
+from guest_agent.status import Status, find_status
 
 SHA256, VERSION_INPUT, TRIAL, ALLOW_OLDER = "sha256", "version", "trial_seconds", "allow_older"
 INPUTS = (SHA256, VERSION_INPUT, TRIAL, ALLOW_OLDER)
@@ -178,10 +178,8 @@ class Upgrade:
     def _processes(self) -> list[int]:
         """What runs from the wanted file, the agent that holds the state directory or not."""
         found = having_argument(os.fsencode(self._slots.path(self._name)))
-        status, pid = find_status(self._state_dir), find_holder(self._state_dir)
-        if status is not None and pid is not None and (status.program, status.process) == (self._name, pid):
-            found.append(pid)
-        return found
+        status = self._find_new_status()
+        return found if status is None else [*found, status.process]
 
     def _judge(self) -> None:
         until = time.monotonic() + self._wish.trial
@@ -193,10 +191,15 @@ class Upgrade:
 
     def _is_healthy(self) -> bool:
         """Whether the process that is the agent now was started from the wanted file, and the API answers it."""
+        status = self._find_new_status()
+        return status is not None and not status.last_error
+
+    def _find_new_status(self) -> Status | None:
+        """What the process that is the agent now says, None unless it was started from the wanted file."""
         status, pid = find_status(self._state_dir), find_holder(self._state_dir)
-        if status is None or pid is None:
-            return False
-        return (status.program, status.process, status.last_error) == (self._name, pid, "")
+        if status is None or pid is None or (status.program, status.process) != (self._name, pid):
+            return None
+        return status
 
     def _last_word(self) -> str:
         status = find_status(self._state_dir)

@@ -25,7 +25,7 @@ class UpgradeHook:
 
     def prepare(self, task: Task, place: Place) -> Command:
         """The command. HookError for an order that makes no sense, or an agent that was installed in another way."""
-        from guest_agent.upgrade import read_wish
+        from guest_agent.upgrade import read_wish  # it brings requests, which the zygote and its shims do without
 
         order = inputs_file(task)
         try:

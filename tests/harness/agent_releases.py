@@ -14,13 +14,18 @@ Edits = dict[str, tuple[str, str]]  # by the name of a file: the text there is o
 
 def add_release(releases: Releases, digest: str, version: str, edits: Edits) -> str:
     """The digest of a new release, like that with ``digest`` but for its version and the edits. It is not current."""
-    chosen = releases.find_current()
     base = releases.find(digest)
-    assert chosen is not None
     assert base is not None
-    made = releases.add(_edited(base.read_bytes(), {"guest_agent/__init__.py": (VERSION, version), **edits}))
+    return add_beside(releases, _edited(base.read_bytes(), {"guest_agent/__init__.py": (VERSION, version), **edits}))
+
+
+def add_beside(releases: Releases, content: bytes) -> str:
+    """The digest of a release that is served now, while the one that was current stays so."""
+    chosen = releases.find_current()
+    assert chosen is not None
+    digest = releases.add(content)
     releases.make_current(chosen)
-    return made
+    return digest
 
 
 def _edited(content: bytes, edits: Edits) -> bytes:

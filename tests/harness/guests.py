@@ -91,8 +91,8 @@ class Guest(Machine):
             thread.join(30)
 
     @contextlib.contextmanager
-    def standing_still(self) -> Iterator[None]:
-        """For the time of the block the agent and what it forked write nothing: they are stopped, not ended."""
+    def standing_still(self) -> Iterator[list[int]]:
+        """For the time of the block the agent, its zygote and their shims are stopped, not ended: these pids."""
         stopped: list[int] = []
         try:
             if not self.ended():
@@ -102,7 +102,7 @@ class Guest(Machine):
                     _stop(pid, stopped)
                 for pid in shims_of(self.pid)[1]:  # looked for again: a stopped zygote forks no more of them
                     _stop(pid, stopped)
-            yield
+            yield stopped
         finally:
             for pid in stopped:
                 with contextlib.suppress(ProcessLookupError):

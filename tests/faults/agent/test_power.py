@@ -15,7 +15,7 @@ import pytest
 from guest_agent.order import BOOTS_MOST
 from tests.faults import counts
 from tests.faults.agent.sabotage import BOOT
-from tests.harness.guests import CounterFile, Guest, shims_of
+from tests.harness.guests import CounterFile, Guest
 from tests.harness.machine import end_process, processes_of, wait_for
 
 Task = dict[str, Any]
@@ -42,9 +42,8 @@ def test_f11_a_killed_shim_is_one_failure_and_its_hook_is_ended(
 
 def _cut_power(guest: Guest) -> None:
     """Every process of the guest is gone at once: the agent, its zygote, its shims, their hooks."""
-    with guest.standing_still():
-        zygotes, shims = shims_of(guest.pid)
-        for pid in [*shims, *zygotes]:
+    with guest.standing_still() as stopped:
+        for pid in reversed(stopped):
             end_process(pid)
         guest.kill()
     for run in (guest.state / "run").glob("*"):

@@ -12,6 +12,7 @@ from heat_workflow.cmd.agent_archive import build_agent
 from heat_workflow.releases import Releases
 from heat_workflow.shapes import Join
 from tests.functional.delivery.bare import BareGuest
+from tests.harness.agent_releases import add_beside
 from tests.harness.callers import Operator
 from tests.harness.servers import ApiProcess
 
@@ -19,12 +20,7 @@ from tests.harness.servers import ApiProcess
 @pytest.fixture(scope="session")
 def release(api: ApiProcess) -> str:
     """The digest of the agent as it is built from this tree, served by the API."""
-    releases = Releases(api.agents)
-    chosen = releases.find_current()
-    assert chosen is not None
-    digest = releases.add(build_agent())
-    releases.make_current(chosen)
-    return digest
+    return add_beside(Releases(api.agents), build_agent())
 
 
 @pytest.fixture
