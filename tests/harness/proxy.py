@@ -69,7 +69,7 @@ class ChaosProxy:
         try:
             yield self
         finally:
-            server.close()
+            loop.call_soon_threadsafe(server.close)  # an asyncio server is closed in its own thread
             call(_end_others())
             loop.call_soon_threadsafe(loop.stop)
             thread.join(10)
