@@ -84,6 +84,7 @@ class Task:
     deadline_in: float | None = None
     run_as: str = ""
     on_interrupt: str = "fail"
+    environment_inputs: frozenset[str] = frozenset()
 
 
 def read_attempt(wire: dict[str, Any]) -> Attempt:
@@ -130,6 +131,7 @@ def read_task(wire: dict[str, Any]) -> Task:
         deadline_in=_seconds(wire.get("deadline_in")),
         run_as=str(wire.get("run_as") or ""),
         on_interrupt=str(wire.get("on_interrupt") or "fail"),
+        environment_inputs=frozenset(wire.get("environment_inputs") or []),
     )
 
 

@@ -31,7 +31,7 @@ def test_a_script_gets_its_inputs_and_its_outputs_come_back(machine: Machine, ad
 def test_an_exit_status_is_a_failure_that_says_so(machine: Machine, add: Add, finished: Finished) -> None:
     task = finished(add("exit 7\n"))
     assert (task["state"], task["deploy_status_code"]) == ("failed", 7)
-    assert "exit status 7" in task["status_reason"]
+    assert "exit code 7" in task["status_reason"]
 
 
 def test_g8_a_cancel_ends_the_hook_and_what_called_setsid_within_seconds(
