@@ -42,7 +42,7 @@ class AnsibleHook:
 
     def prepare(self, task: Task, place: Place) -> Command:
         """The playbook and its extra variables as files."""
-        variables = {item.name: "" if item.value is None else item.value for item in task.inputs}
+        variables = {item.name: "" if item.value is None else item.value for item in task.given}
         variables |= {"heat_config_id": task.attempt.task_id, "heat_outputs_path": place.outputs_path}
         env = {**base_environment(task, place), **_PLAIN}
         if task.options.get("callback_plugins"):

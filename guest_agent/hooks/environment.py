@@ -27,6 +27,7 @@ ONE_LIMIT = 128 * 1024 - 1  # the kernel's MAX_ARG_STRLEN, with its NUL
 ALL_LIMIT = 1024 * 1024  # half of what the kernel takes under the usual stack limit
 
 _TOLD_MOST = 3
+_ERASED = "was hidden, and erased when the task had ended that is undone"
 _TOO_LARGE = "is too large for the environment"
 
 
@@ -110,6 +111,8 @@ def _variable(item: Input, prefix: str, read: Read) -> Variable:
 
 def _why_not(task: Task, one: Variable, base: Collection[str], way: Way) -> str:
     """Why the input is not exported under that name, whatever its size; "" if it is."""
+    if one.item.erased:
+        return _ERASED
     if one.item.hidden and one.item.name not in task.environment_inputs:
         return "is hidden, and so not in the environment"
     if not way.pattern.fullmatch(one.item.name):
@@ -134,7 +137,9 @@ def _too_large(one: Variable, room: int) -> str:
 def _refusal(one: Variable, why: str, way: Way, env: Collection[str]) -> str:
     """In words: the config would have found an empty variable, and what its author can do."""
     instead, twin = way.instead, f"HW_INPUT_{one.item.name}"
-    if one.own and twin in env:
+    if one.item.erased:
+        instead = "give the undo what it needs as an output of the task (hidden_outputs)"
+    elif one.own and twin in env:
         instead = f"write ${twin}"
     elif one.item.hidden:
         instead = f"{instead}, or name it in environment_inputs"
@@ -147,7 +152,7 @@ def _size(name: str, value: str) -> int:
 
 def inputs_file(task: Task) -> NewFile:
     """All inputs, hidden ones too, as one JSON object; it is also the hook's standard input."""
-    return NewFile(INPUTS_FILE, json.dumps({item.name: item.value for item in task.inputs}))
+    return NewFile(INPUTS_FILE, json.dumps({item.name: item.value for item in task.given}))
 
 
 def find_program(name: str, place: Place) -> str:

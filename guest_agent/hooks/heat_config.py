@@ -145,7 +145,7 @@ class HeatConfigHook:
 
 def as_config(task: Task) -> dict[str, Any]:
     """The task as heat-config shows it, with the inputs that Heat derives where they are not given."""
-    given = [{"name": item.name, "type": item.type, "value": _value(item)} for item in task.inputs]
+    given = [{"name": item.name, "type": item.type, "value": _value(item)} for item in task.given]
     derived = {
         "deploy_server_id": task.server,
         "deploy_action": task.action,

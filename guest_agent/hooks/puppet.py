@@ -98,7 +98,7 @@ def _error(text: str) -> str:
 
 def _hiera_files(task: Task, place: Place) -> list[NewFile]:
     """The data file by itself where the machine's Hiera finds it, else with a hiera.yaml that does."""
-    data = json.dumps({item.name: item.value for item in task.inputs})
+    data = json.dumps({item.name: item.value for item in task.given})
     if any(_mentions_heat(path) for path in HIERA_CONFIGS):
         return [NewFile(f"heat_config_{_config_name(task)}.json", data, directory=HIERA_DATA_DIR)]
     level = {"name": "inputs", "path": place.file(_HIERA_DATA), "data_hash": "json_data"}

@@ -22,7 +22,8 @@ _NOISE = re.compile(
 _CARRIAGE_RETURN = re.compile(r"\r['\"]?(?::|$)")  # a shell that names what it did not find
 _REFUSED_STATE = re.compile(r"\bresult['\"]?: *false\b", re.IGNORECASE)
 _STATE_COMMENT = re.compile(
-    r"""\bcomment['"]?:\s*(?:'((?:[^']|'')*)'|"((?:[^"\\]|\\.)*)"|[|>]-?\n([^\n]*)|([^\n}]*))""", re.IGNORECASE
+    r"""\bcomment['"]?:\s*(?:'((?:[^']|'')*)'|"((?:[^"\\]|\\.)*)"|[|>]-?\n([^\n]*)|([^\n}]*?)(?=, \w+:|[\n}]|$))""",
+    re.IGNORECASE,
 )
 _REQUISITE = "One or more requisite failed"
 
@@ -65,7 +66,8 @@ def find_state(text: str) -> str:
         comment = _STATE_COMMENT.search(block)
         if comment is None or not _REFUSED_STATE.search(block):
             continue
-        words = " ".join(next((part for part in comment.groups() if part is not None), "").split())
+        said = next((part for part in comment.groups() if part is not None), "")
+        words = " ".join(said.replace("''", "'").split())
         told = f"{head}: {words}" if head else words
         if not words.startswith(_REQUISITE):
             return told

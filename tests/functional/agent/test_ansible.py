@@ -100,9 +100,9 @@ def _tasks(*lines: str) -> str:
             r"exit code 2: task sure failed on localhost: Assertion failed: 1 == 2",
         ),
         (
-            "- hosts: all\n  gather_facts: false\n  tasks: [{name: both, fail: {msg: 'no {{ inventory_hostname }}'}}]\n",
+            "- hosts: all\n  gather_facts: false\n  tasks: [{name: two, fail: {msg: 'no {{ inventory_hostname }}'}}]\n",
             "web1 ansible_connection=local\nweb2 ansible_connection=local\n",
-            r"exit code 2: task both failed on web1: no web1; task both failed on web2: no web2",
+            r"exit code 2: task two failed on web1: no web1; task two failed on web2: no web2",
         ),
         (
             "- hosts: all\n  gather_facts: false\n  tasks: [{name: far, ping: }]\n",
