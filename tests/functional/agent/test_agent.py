@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.functional.agent.conftest import Add, Boot
 from tests.harness.callers import Operator
 from tests.harness.machine import Machine, is_alive, wait_for
@@ -46,6 +48,17 @@ def test_a_large_input_is_refused_where_the_script_reads_it_as_a_variable_and_wh
     task = finished(add(reads, input_values=values))
     assert (task["state"], task["deploy_stdout"]) == ("succeeded", "200000\n")
     assert task["status_reason"] == "inputs too large for the environment, only in $HW_INPUTS_FILE: big"
+
+
+@pytest.mark.parametrize("page", ["hooks", "migration"])
+def test_the_line_that_the_pages_show_gets_at_a_hidden_input(
+    machine: Machine, add: Add, finished: Finished, page: str
+) -> None:
+    text = (Path(__file__).parents[3] / "doc" / "source" / "user" / f"{page}.rst").read_text()
+    (line,) = [line.strip() for line in text.splitlines() if line.startswith("    db_password=")]
+    hidden = {"input_values": {"db_password": 'it\'s "ours"'}, "hidden_inputs": ["db_password"]}
+    task = finished(add(f'#!/bin/sh -e\n{line}\necho "$db_password"\n', **hidden))
+    assert (task["state"], task["deploy_stdout"]) == ("succeeded", 'it\'s "ours"\n'), task["status_reason"]
 
 
 def test_as_many_large_inputs_as_a_script_may_read_do_start(machine: Machine, add: Add, finished: Finished) -> None:
