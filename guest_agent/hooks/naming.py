@@ -19,8 +19,8 @@ _ACCESSOR = r"(?<![A-Za-z])(?:environb?|[gG]etenv|LookupEnv|ENV|ENVIRON|_ENV|_SE
 _ANY_ACCESSOR = re.compile(r"\b(?:environ|getenv|process\.env|ENV|ENVIRON|Getenv)\b")
 _READS_FILE = re.compile(r"HW_INPUTS_FILE|stdin|STDIN|/dev/fd/0")
 _SETS_ALL = re.compile(  # what is loaded at once, or by a name in a variable
-    r"\beval\b|\bsource\b|^\s*\.\s|\b(?:export|declare|typeset|readonly|local)\s+[^\n=]*\$"
-    r"|\bprintf\s+-v\s+['\"]?\$|\bread\b[^\n]*\$",
+    r"\beval\b|\bsource\b|^\s*\.\s|\b(?:export|declare|typeset|readonly|local)\s+[^\n=]{0,200}\$"
+    r"|\bprintf\s+-v\s+['\"]?\$|\bread\b[^\n]{0,200}\$",
     re.MULTILINE,
 )
 
@@ -31,6 +31,8 @@ def find_read(text: str, name: str, interpreter: str, given: Collection[str] = (
     ``interpreter`` is the base name of what runs the text, ``given`` are the names of inputs. A read after the
     text has set the variable is none.
     """
+    if name not in text:
+        return None
     text = _without_comments(text)
     plain = re.escape(name)
     quoted = rf"['\"]{plain}['\"]"
@@ -51,6 +53,8 @@ def find_read(text: str, name: str, interpreter: str, given: Collection[str] = (
 
 def find_fact(text: str, name: str) -> Optional[int]:
     """The number of the first line of a Puppet manifest that reads the fact, None if none does."""
+    if name not in text:
+        return None
     text = _without_comments(text)
     plain = re.escape(name)
     reads = [
@@ -58,8 +62,10 @@ def find_fact(text: str, name: str) -> Optional[int]:
         rf"\bfacts\s*\[\s*['\"]{plain}['\"]",
         rf"\b(?:fact|getvar)\s*\(\s*['\"](?:facts\.)?(?:::)?{plain}['\"]",
     ]
-    parameters = rf"\b(?:class|define|function|plan)\b[^{{}}(]*\([^{{}}]*?\${plain}(?!\w)"
-    return _first_read(text, reads, [rf"\${plain}\s*=(?![=~>])", parameters, rf"\|[^|\n]*\${plain}(?!\w)[^|\n]*\|"])
+    parameters = rf"\b(?:class|define|function|plan)\b[^{{}}(]{{0,200}}\([^{{}}]{{0,3000}}?\${plain}(?!\w)"
+    return _first_read(
+        text, reads, [rf"\${plain}\s*=(?![=~>])", parameters, rf"\|[^|\n]{{0,200}}\${plain}(?!\w)[^|\n]{{0,200}}\|"]
+    )
 
 
 def _begins_with_another(text: str, name: str, given: Collection[str]) -> bool:
@@ -75,20 +81,20 @@ def _shell_reads(plain: str) -> list[str]:
     return [
         rf"(?<!\\)\$\{{[#!]?{plain}(?!\w)",
         rf"(?<![\\$])\${plain}(?!\w)",
-        rf"\(\([^()\n]*(?<![\w$]){plain}(?!\w)[^()\n]*\)\)",
+        rf"\(\([^()\n]{{0,200}}(?<![\w$]){plain}(?!\w)[^()\n]{{0,200}}\)\)",
         rf"(?:\s-v|\b(?:declare|typeset) -p|\bexport)\s+['\"]?{plain}(?![\w=+])",
     ]
 
 
 def _shell_sets(plain: str) -> list[str]:
     """The ways a shell sets a variable; a value made of the variable itself reads it first."""
-    value = rf"(?!['\"]?\$\([^\n)]*\$\{{?{plain}\b|[^\s;(]*\$\{{?{plain}\b)"
+    value = rf"(?!['\"]?\$\([^\n)]{{0,200}}\$\{{?{plain}\b|[^\s;(]{{0,200}}\$\{{?{plain}\b)"
     return [
         rf"(?:^|[\s;&|(`'\"]){plain}\+?={value}(?!=)",
-        rf"\bread\b[^\n;|&]*\s{plain}(?!\w)",
+        rf"\bread\b[^\n;|&]{{0,200}}\s{plain}(?!\w)",
         rf"\bfor\s+{plain}\b",
-        rf"\b(?:local|declare|typeset|unset)\b(?!\s+-p)[^\n;=$]*\s{plain}(?![\w=])",
-        rf"\b(?:mapfile|readarray|printf\s+-v|getopts)\b[^\n;|]*\s{plain}(?!\w)",
+        rf"\b(?:local|declare|typeset|unset)\b(?!\s+-p)[^\n;=$]{{0,200}}\s{plain}(?![\w=])",
+        rf"\b(?:mapfile|readarray|printf\s+-v|getopts)\b[^\n;|]{{0,200}}\s{plain}(?!\w)",
     ]
 
 

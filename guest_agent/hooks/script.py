@@ -17,7 +17,7 @@ from guest_agent.errors import HookError
 from guest_agent.hooks.contract import Command, Exit, NewFile, Place, Verdict
 from guest_agent.hooks.environment import build_environment, inputs_file
 from guest_agent.hooks.naming import find_read
-from guest_agent.hooks.shebang import check_interpreter, crlf_hint, find_interpreter
+from guest_agent.hooks.shebang import check_interpreter, find_hint, find_interpreter
 from guest_agent.hooks.telling import exit_reason
 from guest_agent.task import Task
 
@@ -43,7 +43,7 @@ class ScriptHook:
             files=(NewFile("config", text, 0o700), inputs_file(task)),
             shell_fallback=True,
             notes=notes,
-            hint=crlf_hint(text),
+            hint=find_hint(text),
         )
 
     def verdict(self, ended: Exit) -> Verdict:

@@ -11,8 +11,10 @@ from guest_agent.errors import HookError
 
 SHELLS = ("sh", "bash", "dash", "ash", "ksh", "mksh", "zsh", "busybox")
 CRLF_HINT = "its lines end with a carriage return (CRLF); save it with Unix line ends"
+BOM_HINT = "it begins with a byte order mark, so its first line is none for the kernel; save it without"
 
 _CARRIAGE_RETURN = "\r"
+_BOM = "\N{ZERO WIDTH NO-BREAK SPACE}"
 _FIRST_LINE_LIMIT = 4096
 
 
@@ -53,8 +55,10 @@ def check_program(path: str, search_path: str) -> None:
     check_interpreter(text, search_path, path)
 
 
-def crlf_hint(text: str) -> str:
-    """What to say of a script that fails and has Windows line ends; "" if a shell does not run it, or they are fine."""
+def find_hint(text: str) -> str:
+    """What to say of a script that fails and was saved as Windows does; "" if that is no matter to what runs it."""
+    if text.startswith(_BOM):
+        return BOM_HINT
     return CRLF_HINT if "\r\n" in text and find_interpreter(text) in SHELLS else ""
 
 
@@ -67,11 +71,13 @@ def _missing(what: str, interpreter: str) -> HookError:
 
 
 def _named(text: str) -> tuple[str, Optional[str]]:
-    """The path after ``#!``, "" if there is none; and the program that ``env`` is to find, if that is the one."""
+    """The path after ``#!``, "" if there is none; and the program that ``env`` is to find, None if it is not plain."""
     first = text.partition("\n")[0]
-    words = first[2:].split() if first.startswith("#!") else []
+    words = "".join(c if c.isprintable() else " " for c in first[2:]).split() if first.startswith("#!") else []
     if not words:
         return "", None
-    if os.path.basename(words[0]) != "env":
-        return words[0], None
-    return words[0], next((word for word in words[1:] if not word.startswith("-") and "=" not in word), None)
+    path, *given = words
+    if os.path.basename(path) != "env":
+        return path, None
+    named = [word for word in (given[1:] if given[:1] == ["-S"] else given) if "=" not in word]
+    return path, named[0] if named and not named[0].startswith("-") else None

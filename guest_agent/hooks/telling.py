@@ -95,7 +95,7 @@ def _last_shown(line: str) -> str:
 def _states(text: str) -> Iterator[tuple[str, str]]:
     """Each state with its name: what starts at the left margin, or with salt-call's rule."""
     for block in re.split(r"\n(?=[^\s}\-])|\n\s*-{8,}\n", text):
-        head = block.partition("\n")[0]
+        head = block.partition("\n")[0][:LINE_LIMIT]
         name = re.match(r"['\"]?(\w+)_\|-(.*?)_\|-.*_\|-(\w+)['\"]?:", head)
         shown = re.search(r"\bID: (.*)", block)
         yield (f"{name[1]}.{name[3]} {name[2]}" if name else shown[1].strip() if shown else ""), block

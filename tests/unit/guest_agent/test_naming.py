@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from guest_agent.hooks.naming import find_fact, find_read
@@ -70,6 +72,17 @@ def test_a_text_that_does_not_read_it_or_sets_it_first_is_left_alone(text: str) 
 
 def test_the_line_is_told() -> None:
     assert find_read("#!/bin/sh\n# $pw\necho\necho $pw\n", "pw", "sh") == 4
+
+
+@pytest.mark.parametrize(
+    "word", ["class ", "read ", "local ", "printf -v x ", "((", "$(", "|", "export x ", "a=$(", "env "]
+)
+def test_a_text_that_goes_on_and_on_is_read_in_little_time(word: str) -> None:
+    began = time.process_time()
+    text = word * (1_000_000 // len(word))
+    find_read(text, "a", "sh")
+    find_fact(text, "a")
+    assert time.process_time() - began < 20
 
 
 @pytest.mark.parametrize(("interpreter", "found"), [("perl", None), ("php8.2", None), ("python3", 1), ("bash", 1)])

@@ -105,6 +105,7 @@ def test_a_script_gets_its_inputs_and_leaves_its_outputs(finish: Finish, make_wi
         ("nosuchtool\n", 127, "exit code 127 (a command was not found): "),
         ("set -x\necho 'no space'\nexit 1\n", 1, "exit code 1: no space"),
         ("nosuchtool\r\n", 127, "carriage return"),
+        ("\N{ZERO WIDTH NO-BREAK SPACE}#!/bin/sh\nexit 4\n", 4, "byte order mark"),
     ],
 )
 def test_a_failure_says_why(finish: Finish, make_wire_task: Make, config: str, code: int, words: str) -> None:

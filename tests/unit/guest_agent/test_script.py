@@ -174,7 +174,9 @@ def test_an_interpreter_that_cannot_be_started_is_named(make_wire_task: Make, co
         _command(make_wire_task(config))
 
 
-@pytest.mark.parametrize("config", ["echo hi\r\n", "#!\necho", "#!/bin/sh\necho hi\r\n", "#! /bin/sh\n", "\x7fELF"])
+@pytest.mark.parametrize(
+    "config", ["echo hi\r\n", "#!\necho", "#!/bin/sh\necho hi\r\n", "#! /bin/sh\n", "\x7fELF", "#!/usr/bin/env -u X sh"]
+)
 def test_a_script_that_the_kernel_or_the_shell_takes_is_started(make_wire_task: Make, config: str) -> None:
     assert ("carriage return" in _command(make_wire_task(config)).hint) == ("\r" in config)
 
