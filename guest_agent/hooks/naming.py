@@ -40,6 +40,8 @@ def find_read(text: str, name: str, interpreter: str, given: Collection[str] = (
         rf"{_ACCESSOR}\s*(?:\.\s*\w+[?]?)?\s*[\[({{]\s*[bru]?(?:{quoted}|{plain})\s*[\])}},](?!\s*=[^=~])",
         rf"(?:process\.env\.|\$env:|\$ENV\.){plain}(?!\w)",
         rf"\bprintenv\s+['\"]?{plain}(?![\w=])",
+        rf"\b(?:print)?env\s*\|[^\n]{{0,200}}(?<!\w){plain}(?!\w)",
+        rf"\{{[^{{}}\n]{{0,200}}(?<!\w){plain}(?!\w)[^{{}}\n]{{0,200}}\}}\s*=\s*process\.env(?!\w)",
     ]
     if _ANY_ACCESSOR.search(text) and not _READS_FILE.search(text):
         reads.append(quoted)
@@ -81,6 +83,7 @@ def _shell_reads(plain: str) -> list[str]:
     return [
         rf"(?<!\\)\$\{{[#!]?{plain}(?!\w)",
         rf"(?<![\\$])\${plain}(?!\w)",
+        rf"(?:\beval\b|\s-c\s)[^\n]{{0,200}}\\\$\{{?{plain}(?!\w)",
         rf"\(\([^()\n]{{0,200}}(?<![\w$]){plain}(?!\w)[^()\n]{{0,200}}\)\)",
         rf"(?:\s-v|\b(?:declare|typeset) -p|\bexport)\s+['\"]?{plain}(?![\w=+])",
     ]
