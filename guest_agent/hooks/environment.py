@@ -8,6 +8,7 @@ import json
 import os
 import pwd
 import re
+import resource
 import shutil
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ STEERING = (
 ONE_LIMIT = 128 * 1024 - 1  # the kernel's MAX_ARG_STRLEN, with its NUL
 ALL_LIMIT = 1024 * 1024  # half of what the kernel takes under the usual stack limit
 
+_LEAST_LIMIT = 128 * 1024  # what the kernel takes however small the stack
 _TOLD_MOST = 3
 _ERASED = "was hidden, and erased when the task had ended that is undone"
 _TOO_LARGE = "is too large for the environment"
@@ -79,29 +81,30 @@ def build_environment(task: Task, place: Place, read: Read) -> tuple[dict[str, s
 
 def export(task: Task, base: dict[str, str], read: Read, way: Way) -> tuple[dict[str, str], tuple[str, ...]]:
     """The same for any hook; ``base`` is what it has besides."""
-    env, left_out = dict(base), dict[str, str]()
+    env = dict(base)
+    left_out: list[tuple[Variable, str]] = []
     room = all_limit() - sum(_size(name, value) for name, value in base.items())
     offered = [_variable(item, prefix, read) for prefix in way.prefixes for item in task.inputs]
     for one in sorted(offered, key=lambda one: one.read_on is None):
         why = _why_not(task, one, base, way) or _too_large(one, room)
         if why:
-            left_out[one.name] = why
+            left_out.append((one, why))
         else:
             env[one.name] = one.text
             room -= one.size
-    missed = {one.item.name: one for one in reversed(offered) if one.read_on is not None and one.name in left_out}
+    missed = {one.item.name: _refusal(one, why, way, env) for one, why in reversed(left_out) if one.read_on is not None}
     if missed:
-        told = [_refusal(one, left_out[one.name], way, env) for one in missed.values()]
-        raise HookError(f"not started: {'; '.join(told[:_TOLD_MOST])}")
-    too_large = {one.item.name for one in offered if left_out.get(one.name, "").startswith(_TOO_LARGE)}
+        raise HookError(f"not started: {'; '.join(list(missed.values())[:_TOLD_MOST])}")
+    too_large = {one.item.name for one, why in left_out if why.startswith(_TOO_LARGE)}
     unseen = ", ".join(sorted(too_large - {one.item.name for one in offered if one.name in env}))
     return env, ((f"inputs too large for the environment, only in $HW_INPUTS_FILE: {unseen}",) if unseen else ())
 
 
 def all_limit() -> int:
-    """Bytes for the whole environment: half of what this machine's kernel takes, so that the hook's own programs can
-    have arguments besides, and 1 MiB at most."""
-    return min(ALL_LIMIT, os.sysconf("SC_ARG_MAX") // 2)
+    """Bytes for the whole environment: half of what the kernel takes, a quarter of the stack's limit, so that the
+    hook's own programs can have arguments besides; 1 MiB at most."""
+    stack = resource.getrlimit(resource.RLIMIT_STACK)[0]
+    return ALL_LIMIT if stack == resource.RLIM_INFINITY else min(ALL_LIMIT, max(stack // 4, _LEAST_LIMIT) // 2)
 
 
 def _variable(item: Input, prefix: str, read: Read) -> Variable:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Callable
 from typing import Any
 
@@ -141,6 +142,20 @@ def test_an_input_that_the_script_reads_and_would_not_find_is_a_failed_task(
         return
     with pytest.raises(HookError, match=words):
         _command(wire)
+
+
+def test_an_input_named_like_the_variable_of_another_takes_nothing_from_it(make_wire_task: Make) -> None:
+    values = {"x": "mine", "HW_INPUT_x": "theirs"}
+    assert _command(make_wire_task("echo $HW_INPUT_x", input_values={"x": "mine"})).env["HW_INPUT_x"] == "mine"
+    with pytest.raises(HookError, match=r"input HW_INPUT_x is not exported .*; write \$HW_INPUT_HW_INPUT_x"):
+        _command(make_wire_task("echo $HW_INPUT_x", input_values=values))
+    assert _command(make_wire_task("echo $x", input_values=values)).env["HW_INPUT_x"] == "mine"
+
+
+def test_a_small_stack_leaves_less_room(make_wire_task: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _kind: (1024 * 1024, resource.RLIM_INFINITY))
+    with pytest.raises(HookError, match=r"input b is too large .*: it has 80000 bytes, and all .* may have 131072"):
+        _command(make_wire_task("echo $a $b", input_values={"a": "x" * 80_000, "b": "x" * 80_000}))
 
 
 def test_a_hidden_input_that_the_script_reads_is_refused_unless_the_task_exports_it(make_wire_task: Make) -> None:
