@@ -58,14 +58,6 @@ def as_definition(fields: Mapping[str, Any]) -> Definition:
     return cast(Definition, whole)
 
 
-def of_resource(config: Any) -> Definition:
-    """What a software config of the same stack will hold, from its own properties."""
-    fields = {name: config.properties.get(name) for name in _FIELDS}
-    if "configs" in config.properties_schema:
-        fields["group"] = COMPONENT
-    return as_definition(fields)
-
-
 def group_error(group: str) -> str | None:
     """Why a group name is none, in words; whether there is a hook for it only the agent knows."""
     if _GROUP.fullmatch(group):

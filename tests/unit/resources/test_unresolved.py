@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every property of every type of ours may come from a function that cannot tell its value before anything is made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from heat.engine import properties
+
+from heat_workflow.plan.hot import read_template
+from heat_workflow.plan.sources import Sources
+from heat_workflow.resources import resource_mapping
+from heat_workflow.resources.workflow_schema import task_fields
+
+Schema = properties.Schema
+DEFINITION = {"group": "script", "config": "true"}
+INNER = "file:///inner.yaml"
+
+# What each type needs besides the property that is looked at.
+BASES: dict[str, dict[str, Any]] = {
+    "Agent": {},
+    "DeployedServer": {},
+    "Server": {"flavor": "f", "image": "i"},
+    "StructuredTask": {"definition": DEFINITION, "server": "s"},
+    "StructuredTaskGroup": {"definition": DEFINITION, "servers": {"a": "s"}},
+    "Task": {"definition": DEFINITION, "server": "s"},
+    "TaskGroup": {"definition": DEFINITION, "servers": {"a": "s"}},
+    "Workflow": {"tasks": {"one": {"definition": DEFINITION, "server": "s"}}},
+}
+
+ATTRIBUTES = [
+    ["group", "refs_map"],
+    ["group", "resource.0"],
+    ["group", "attributes", "name"],
+    ["group", "refs"],
+    ["nested", "id"],
+    ["value", "value"],
+]
+FORMS: dict[str, Any] = {
+    **{".".join(path): {"get_attr": path} for path in ATTRIBUTES},
+    "if": {"if": ["always", {"get_attr": ["value", "value"]}, "x"]},
+}
+TEXTS: dict[str, Any] = {
+    "str_replace": {"str_replace": {"template": "a $b", "params": {"$b": {"get_attr": ["value", "value"]}}}},
+    "list_join": {"list_join": ["", [{"get_attr": ["value", "value"]}]]},
+}
+PARAMETERS = {
+    Schema.ANY: "json",
+    Schema.BOOLEAN: "boolean",
+    Schema.INTEGER: "number",
+    Schema.LIST: "comma_delimited_list",
+    Schema.MAP: "json",
+    Schema.NUMBER: "number",
+    Schema.STRING: "string",
+}
+
+
+def places(schema: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """Each property and each field in one, by the way to it: names, and 0 for an entry of a list."""
+    for name, one in schema.items():
+        kind = Schema.from_legacy(one)
+        yield (*path, name), kind
+        if kind.type == Schema.MAP and kind.schema:
+            yield from places(kind.schema, (*path, name))
+        if kind.type == Schema.LIST and kind.schema:
+            entry = kind.schema[0]
+            if entry.type != Schema.MAP:  # of inputs and outputs Heat wants to know the names, as in its own types
+                yield (*path, name, 0), entry
+            yield from places(entry.schema or {}, (*path, name, 0))
+
+
+def all_places(kind: str) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    found = list(places(resource_mapping()[f"OS::HeatWorkflow::{kind}"].properties_schema))
+    yield from found if kind != "Server" else [one for one in found if len(one[0]) == 1]  # the rest is Nova's
+    if kind == "Workflow":
+        yield ("tasks", "one"), Schema(Schema.MAP)
+        yield from places(task_fields, ("tasks", "one"))
+    if "Task" in kind:
+        yield ("input_values", "x"), Schema(Schema.STRING)
+    if "Group" in kind:
+        yield ("servers", "a"), Schema(Schema.STRING)
+    if kind == "Workflow":
+        for way in (("servers", "a"), ("input_values", "x"), ("input_values", "x", "get_output", 0)):
+            yield ("tasks", "one", *way), Schema(Schema.STRING)
+
+
+def with_value(base: Any, path: tuple[Any, ...], value: Any) -> Any:
+    """The properties with the value in its place, without what contradicts it."""
+    if not path:
+        return value
+    name, *rest = path
+    if name == 0:
+        return [with_value({}, tuple(rest), value)]
+    inside = dict(base) if isinstance(base, dict) else {}
+    if name == "config" and "definition" in inside:
+        del inside["definition"]
+    if name == "servers" and "server" in inside:
+        del inside["server"]
+    if name == "batch":
+        inside["servers"] = {"a": inside.pop("server")}
+    inside[name] = with_value(inside.get(name, {}), tuple(rest), value)
+    if name in ("inputs", "outputs") and len(rest) > 1:
+        inside[name][0].setdefault("name", "x")
+    return inside
+
+
+def resources(kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, schema in all_places(kind):
+        for form, value in {**FORMS, **(TEXTS if schema.type == Schema.STRING else {})}.items():
+            own = with_value(BASES[kind], path, value)
+            yield "-".join(map(str, (*path, form))), {"type": f"OS::HeatWorkflow::{kind}", "properties": own}
+
+
+def problems(resources: dict[str, Any], files: dict[str, str]) -> list[str]:
+    around = {
+        "value": {"type": "OS::Heat::Value", "properties": {"value": 1}},
+        "group": {
+            "type": "OS::Heat::ResourceGroup",
+            "properties": {"count": 1, "resource_def": {"type": "OS::Heat::DeployedServer"}},
+        },
+        "nested": {"type": "file:///node.yaml"},
+    }
+    template = {
+        "heat_template_version": "2021-04-16",
+        "conditions": {"always": True},
+        "resources": {**around, **resources},
+    }
+    node = {"heat_template_version": "2021-04-16", "resources": {}, "outputs": {"id": {"value": "x"}}}
+    return list(read_template(Sources(template, {}, {"file:///node.yaml": json.dumps(node), **files})).problems)
+
+
+@pytest.mark.parametrize("kind", BASES)
+def test_every_property_may_come_from_what_is_not_there_yet(kind: str) -> None:
+    made = dict(resources(kind))
+    assert len(made) > 20
+    assert problems(made, {}) == []
+
+
+@pytest.mark.parametrize("kind", BASES)
+def test_every_property_may_come_from_a_parameter_of_a_nested_stack_that_is_not_known_yet(kind: str) -> None:
+    inside, parameters = {}, {}
+    for path, schema in all_places(kind):
+        name = "-".join(map(str, path))
+        parameters[name] = {"type": PARAMETERS[schema.type]}
+        own = with_value(BASES[kind], path, {"get_param": name})
+        inside[name] = {"type": f"OS::HeatWorkflow::{kind}", "properties": own}
+    given = {name: {"get_attr": ["value", "value"]} for name in parameters}
+    inner = {"heat_template_version": "2021-04-16", "parameters": parameters, "resources": {}}
+    inner["resources"] = {f"r-{name}": one for name, one in inside.items()}
+    assert problems({"inner": {"type": INNER, "properties": given}}, {INNER: json.dumps(inner)}) == []
