@@ -58,6 +58,7 @@ class Checker:
 
     def __init__(self, stack: Any, made_up: Collection[str], findings: Findings, prefix: str = "") -> None:
         self.stack, self.made_up, self.findings, self.prefix = stack, made_up, findings, prefix
+        self.entered: set[str] = set()  # nested stacks that have been looked into
 
     def check(self) -> None:
         """Find all that is wrong with the stack."""
@@ -131,6 +132,8 @@ class Checker:
                 validate()
             except Exception as failure:
                 self._judge(one, validate, failure)
+                if isinstance(one, stack_resource.StackResource):
+                    self._collecting("", one.validate_nested_stack)()  # which it did not come to
             else:
                 if not self.stack.strict_validate:  # then Heat looks at no values at all
                     self._split(one)
@@ -187,6 +190,9 @@ class Checker:
 
     def _check_nested(self, one: Any) -> None:
         """The stack inside, whose parameters are not known before there is one."""
+        if one.name in self.entered:
+            return
+        self.entered.add(one.name)
         inside = _first_of(one) if isinstance(one, resource_group.ResourceGroup) else one.child_template()
         if inside is None:
             return

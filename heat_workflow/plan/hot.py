@@ -60,6 +60,11 @@ def read_template(sources: Sources) -> Reading:
 
 
 def _checked_graph(sources: Sources, findings: Findings) -> Graph | None:
+    for section in ("parameters", "conditions", "resources", "outputs"):
+        if not isinstance(sources.template.get(section) or {}, dict):
+            findings.problems.append(f"section {section} is no map")
+    if findings.problems:
+        return None
     env = environment.Environment(environment_format.validate(sources.environment))
     parsed = template.Template(sources.template, env=env, files=sources.files)
     parsed.validate()

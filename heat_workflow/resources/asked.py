@@ -86,6 +86,7 @@ class Asked:
             self._refuse("give 'config' or 'definition', not both")
         if not any(properties[place] for place in self.places):
             self._refuse(f"it is not said where it runs: {' and '.join(map(repr, self.places))} came out empty")
+        self._refuse_foreign_outputs(properties[schema.INPUT_VALUES], strict=True)
 
     def _tailored(self, definition: Definition, values: Mapping[str, Json]) -> Definition:
         """The definition with what this type of resource writes into it."""

@@ -204,14 +204,19 @@ def test_any_agent_with_the_capability_may_run_it(hot: Any, stacks: Stacks) -> N
     assert stack.outputs == {"result": "done"}
 
 
-def test_a_hidden_output_is_refused_unless_exposed(hot: Any, stacks: Stacks) -> None:
+def test_a_hidden_output_that_is_read_is_refused_unless_exposed(hot: Any, stacks: Stacks) -> None:
     secret = hot.script("printf s3cret > $heat_outputs_path.password", "password")
-    outputs = {"password": {"get_attr": ["secret", "password"]}}
-    hidden = hot.task(secret, hidden_outputs=["password"])
-    stack = stacks.create("hidden", hot.template(outputs, secret=hidden))
-    assert stack.outputs == {"password": None}
+    read = {"get_attr": ["secret", "password"]}
+    hidden, use = hot.task(secret, hidden_outputs=["password"]), hot.task(hot.script("true"), input_values={"p": read})
+    refusal = "task secret: output password is hidden, and resource use reads it by get_attr; set expose_hidden"
+    with pytest.raises(Exception, match=refusal):
+        stacks.create("hidden", hot.template(secret=hidden, use=use))
+    stack = stacks.create("hidden", hot.template({"all": {"get_attr": ["secret", "outputs"]}}, secret=hidden))
+    assert stack.outputs == {"all": {}}
+    with pytest.raises(Exception, match="output password is hidden, and output password of the stack reads it"):
+        stack.update(hot.template({"password": read}, secret=hidden))
     shown = hot.task(secret, hidden_outputs=["password"], expose_hidden=True)
-    stack.update(hot.template(outputs, secret=shown))
+    stack.update(hot.template({"password": read}, secret=shown))
     assert stack.outputs == {"password": "s3cret"}
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-
-from devcloud.settings import DevCloudError
 from devcloud.stacks import Stack, Stacks
 from heat_workflow.shapes import Task
 
@@ -98,7 +96,6 @@ def test_every_kind_of_value_is_used_when_it_is_known(stacks: Stacks, tasks_of: 
         tmp_path,
         {
             "nested": of("by_nested", "said"),
-            "member": of("by_member", "said"),
             "chosen": of("chosen", "said"),
             "group": of("everywhere", "said"),
             "flow": of("flow", "outputs"),
@@ -115,7 +112,6 @@ def test_every_kind_of_value_is_used_when_it_is_known(stacks: Stacks, tasks_of: 
     both = {"0": "hi", "1": "hi"}
     assert stack.outputs == {
         "nested": "hi",
-        "member": "hi",
         "chosen": "hi",
         "group": both,
         "flow": {
@@ -131,3 +127,53 @@ def test_every_kind_of_value_is_used_when_it_is_known(stacks: Stacks, tasks_of: 
     before = len(tasks_of(stack))
     stack.update(source)
     assert len(tasks_of(stack)) == before, "nothing has changed"
+
+
+WRONG = {
+    "list_of_servers": (group(of("machines", "refs")), "servers is a map of names to IDs; use refs_map"),
+    "nowhere": (task(server=of("node", "nothing")), "it is not said where it runs"),
+    "actions": (task(server="s", actions=[of("first")]), "first.*is not an allowed value"),
+    "flow_list": (flow({"a": {"definition": SAY, "servers": of("machines", "refs")}}), "task a: .*use refs_map"),
+    "flow_number": (
+        flow({"a": {"definition": SAY, "server": "s", "timeout": of("first")}}),
+        "task a: .*timeout: .*first",
+    ),
+    "flow_edge": (flow({"a": {"definition": SAY, "server": "s", "requires": of("names")}}), "first, which is no task"),
+}
+
+
+def test_what_comes_out_wrong_fails_in_words_and_can_be_deleted(stacks: Stacks, tmp_path: pathlib.Path) -> None:
+    stack = stacks.create("wrong", template(tmp_path, {}))
+    for name, (resource, words) in WRONG.items():  # Heat stops at the first that fails: one at a time
+        stack.update(template(tmp_path, {}, **{name: resource}), wait=False)
+        stack.wait_until(lambda: not stack.status.endswith("IN_PROGRESS"))
+        assert stack.status == "UPDATE_FAILED"
+        told = stack.resource(name)
+        assert told.resource_status == "CREATE_FAILED"
+        assert re.search(words, told.resource_status_reason), told.resource_status_reason
+        assert "Traceback" not in told.resource_status_reason
+    stack.delete()
+
+
+def test_an_update_to_what_comes_out_wrong_fails_in_words_and_changes_nothing(
+    stacks: Stacks, tasks_of: Tasks, tmp_path: pathlib.Path
+) -> None:
+    here = {"definition": SAY, "server": of("node", "id")}
+    good = {"team": group(of("machines", "refs_map")), "alone": task(**here), "steps": flow({"a": here})}
+    bad = {
+        "team": (group(of("machines", "refs")), "use refs_map"),
+        "alone": (task(**here, timeout=of("first")), "timeout: .*first"),
+        "steps": (flow({"a": {**here, "timeout": of("first")}}), "task a: .*timeout: .*first"),
+    }
+    said = {name: of(name, "outputs") for name in ("team", "steps")}
+    stack = stacks.create("turns", template(tmp_path, said, **good))
+    before, tasks = stack.outputs, len(tasks_of(stack))
+    for name, (resource, words) in bad.items():
+        stack.update(template(tmp_path, said, **{**good, name: resource}), wait=False)
+        stack.wait_until(lambda: not stack.status.endswith("IN_PROGRESS"))
+        told = stack.resource(name)
+        assert told.resource_status == "UPDATE_FAILED"
+        assert re.search(words, told.resource_status_reason), told.resource_status_reason
+    stack.update(template(tmp_path, said, **good))
+    assert (stack.outputs, len(tasks_of(stack))) == (before, tasks)
+    stack.delete()

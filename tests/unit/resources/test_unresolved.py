@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -114,7 +115,7 @@ def resources(kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
             yield "-".join(map(str, (*path, form))), {"type": f"OS::HeatWorkflow::{kind}", "properties": own}
 
 
-def problems(resources: dict[str, Any], files: dict[str, str]) -> list[str]:
+def problems(resources: dict[str, Any], files: dict[str, str], parameters: Any = None) -> list[str]:
     around = {
         "value": {"type": "OS::Heat::Value", "properties": {"value": 1}},
         "group": {
@@ -126,10 +127,12 @@ def problems(resources: dict[str, Any], files: dict[str, str]) -> list[str]:
     template = {
         "heat_template_version": "2021-04-16",
         "conditions": {"always": True},
+        "parameters": {name: {"type": "json"} for name in parameters or {}},
         "resources": {**around, **resources},
     }
     node = {"heat_template_version": "2021-04-16", "resources": {}, "outputs": {"id": {"value": "x"}}}
-    return list(read_template(Sources(template, {}, {"file:///node.yaml": json.dumps(node), **files})).problems)
+    given = {"parameters": parameters or {}}
+    return list(read_template(Sources(template, given, {"file:///node.yaml": json.dumps(node), **files})).problems)
 
 
 @pytest.mark.parametrize("kind", BASES)
@@ -151,3 +154,70 @@ def test_every_property_may_come_from_a_parameter_of_a_nested_stack_that_is_not_
     inner = {"heat_template_version": "2021-04-16", "parameters": parameters, "resources": {}}
     inner["resources"] = {f"r-{name}": one for name, one in inside.items()}
     assert problems({"inner": {"type": INNER, "properties": given}}, {INNER: json.dumps(inner)}) == []
+
+
+HERE = {"definition": DEFINITION, "server": "s"}
+GIVEN = {
+    "list": ["s1", "s2"],
+    "map": {"a": "s1"},
+    "none": {"a": None},
+    "deep": {"a": ["s1"]},
+    "empty": {},
+    "nothing": [],
+}
+
+
+def given(name: str) -> dict[str, Any]:
+    return {"get_param": name}
+
+
+@pytest.mark.parametrize(
+    ("kind", "own", "words"),
+    [
+        (
+            "TaskGroup",
+            {"definition": DEFINITION, "servers": given("list")},
+            "servers is a map of names to IDs; use refs_map",
+        ),
+        (
+            "TaskGroup",
+            {"definition": DEFINITION, "servers": ["a", "b"]},
+            "servers is a map of names to IDs; use refs_map",
+        ),
+        ("TaskGroup", {"definition": DEFINITION, "servers": [{"get_attr": ["value", "value"]}]}, "use refs_map"),
+        ("TaskGroup", {"definition": DEFINITION, "servers": "a,b"}, "use refs_map"),
+        ("TaskGroup", {"definition": DEFINITION, "servers": given("none")}, "servers: a has no ID but null"),
+        ("TaskGroup", {"definition": DEFINITION, "servers": given("deep")}, 'servers: a has no ID but \\["s1"\\]'),
+        ("TaskGroup", {"definition": DEFINITION, "servers": {"a": ""}}, 'servers: a has no ID but ""'),
+        ("Task", {"definition": DEFINITION, "capabilities": given("nothing")}, "say where it runs"),
+        ("Task", {"definition": given("map"), "config": "c", "server": "s"}, "Unknown Property a"),
+        ("Workflow", {"tasks": {"a": {"definition": DEFINITION, "servers": given("list")}}}, "task a: .*use refs_map"),
+        ("Workflow", {"tasks": {"a": {"definition": DEFINITION, "servers": given("none")}}}, "task a: .*a has no ID"),
+        ("Workflow", {"tasks": {"a": {**HERE, "timeout": given("map")}}}, "task a: .*timeout: .*'dict'"),
+        ("Workflow", {"tasks": {"a": {**HERE, "requires": given("list")}}}, "task a requires s1, which is no task"),
+        ("Workflow", {"tasks": {"a": {**HERE, "input_values": {"x": {"get_output": given("map")}}}}}, "two names"),
+        ("Workflow", {"tasks": {"a": given("list")}}, "task a is no map"),
+        ("Workflow", {"tasks": given("map")}, "task a is no map"),
+        ("Workflow", {"tasks": given("list")}, "is not a map"),
+    ],
+)
+def test_what_is_known_to_be_wrong_is_refused_in_words(kind: str, own: dict[str, Any], words: str) -> None:
+    (line,) = problems({"wrong": {"type": f"OS::HeatWorkflow::{kind}", "properties": own}}, {}, GIVEN)
+    assert line.startswith("resource wrong: ")
+    assert re.search(words, line), line
+
+
+@pytest.mark.parametrize("chosen", [True, False])
+def test_what_a_condition_leaves_out_is_not_given(chosen: bool) -> None:
+    config = {"type": "OS::Heat::SoftwareConfig", "properties": {"group": "script", "config": "true"}}
+    either = {
+        "config": {"if": [chosen, {"get_resource": "config"}, None]},
+        "definition": {"if": [chosen, None, DEFINITION]},
+        "server": "s",
+    }
+    resources = {
+        "config": config,
+        "task": {"type": "OS::HeatWorkflow::Task", "properties": either},
+        "flow": {"type": "OS::HeatWorkflow::Workflow", "properties": {"tasks": {"a": either}}},
+    }
+    assert problems(resources, {}) == []
