@@ -39,8 +39,13 @@ class Asked:
     context: Any
     t: Any
     attributes: Any
+    action: Any
+    status: Any
+    _add_event: Any
     CREATE: str
     DELETE: str
+
+    _told_of_nothing = False
 
     passed_on: tuple[str, ...] = PASSED_ON
     places: tuple[str, ...]  # the properties that say where it runs
@@ -55,6 +60,7 @@ class Asked:
             return None
         if action in APPLYING:
             self._refuse_at_run_time()
+            self._tell_of_nothing(definition)
         properties = self.properties
         values: dict[str, Json] = dict(properties[schema.INPUT_VALUES] or {})
         derived = self._derived_inputs(action)
@@ -71,6 +77,13 @@ class Asked:
         if properties[schema.UNDO] and action != self.DELETE:
             body["undo"] = self._definition_of(properties[schema.UNDO])
         return source, cast(TaskBody, body)
+
+    def _tell_of_nothing(self, definition: Definition) -> None:
+        """Tell the stack's owner, once, if no hook will run this: it is recorded all the same."""
+        why = definitions.nothing_to_run(definition)
+        if why and not self._told_of_nothing:
+            self._told_of_nothing = True
+            self._add_event(self.action, self.status, f"task {self.name}: {why}")
 
     def _is_readable(self) -> bool:
         """Whether all properties make sense. Those that came out wrong failed the resource; nothing ran by them."""

@@ -65,6 +65,15 @@ def group_error(group: str) -> str | None:
     return f"config group {group!r} is no group name: it may hold letters, digits and _ . : - only"
 
 
+def nothing_to_run(definition: Definition) -> str | None:
+    """Why no hook will run this, in words; None if one may."""
+    if definition["group"] != UNGROUPED:
+        return None
+    if definition["config"] or definition["inputs"] or definition["outputs"]:
+        return f"nothing to run: the group of its config is {UNGROUPED}; give that of a hook, such as script"
+    return "nothing to run: it has neither 'config' nor 'definition', or an empty one"
+
+
 def for_action(definition: Definition, action: str, actions: Iterable[str]) -> Definition | None:
     """The part of the definition that this action runs, None if it runs nothing.
 

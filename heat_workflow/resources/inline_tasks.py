@@ -10,7 +10,7 @@ from heat.common import exception
 from heat.engine import function
 from heat.engine import properties as heat_properties
 
-from heat_workflow.resources import asked, definitions, inline, known, origin, readers, schema
+from heat_workflow.resources import asked, definitions, inline, known, origin, readers, schema, slots
 from heat_workflow.resources.known import KnownDefinition
 from heat_workflow.resources.runs import APPLYING
 from heat_workflow.resources.servers import servers_of, wrong_servers
@@ -29,8 +29,12 @@ class InlineTasks:
     stack: Any
     name: Any
     context: Any
+    action: Any
+    status: Any
+    _add_event: Any
     DELETE: str
 
+    _told_of_nothing = False
     _read: tuple[Any, dict[str, Any]] | None = None  # properties, and the tasks in them
 
     def _bodies(self, action: str, salt: str, history: History) -> dict[Slot, TaskBody]:
@@ -44,6 +48,8 @@ class InlineTasks:
             definition = source and definitions.for_action(source, action, self._actions())
             if source is not None and definition is not None:
                 chosen[name] = (source, definition)
+        if action in APPLYING:
+            self._tell_of_nothing({name: definition for name, (_, definition) in chosen.items()})
         required = inline.bridged(inline.edges(tasks), chosen.keys())
         if action in TAKING_DOWN:
             required = inline.turned(required)
@@ -63,6 +69,14 @@ class InlineTasks:
             if task[SERVERS] is None:
                 found[Slot(name)] = body
         return found
+
+    def _tell_of_nothing(self, chosen: Mapping[str, Definition]) -> None:
+        """Tell the stack's owner, once, which tasks no hook will run."""
+        empty = {name: why for name, definition in chosen.items() if (why := definitions.nothing_to_run(definition))}
+        if empty and not self._told_of_nothing:
+            self._told_of_nothing = True
+            what = slots.listed([f"task {name}: {why}" for name, why in empty.items()])
+            self._add_event(self.action, self.status, what)
 
     def _body(
         self, name: str, task: Mapping[str, Any], definition: Definition, values: dict[str, Json], action: str

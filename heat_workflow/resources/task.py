@@ -14,7 +14,7 @@ from heat_workflow.resources import definitions, known, ordering, origin, schema
 from heat_workflow.resources.asked import PASSED_ON, Asked
 from heat_workflow.resources.lifecycle import TaskLifecycle
 from heat_workflow.resources.nova_server import ServerResource
-from heat_workflow.resources.runs import APPLYING, find_runs
+from heat_workflow.resources.runs import find_runs
 from heat_workflow.resources.slots import UNFINISHED
 from heat_workflow.resources.steps import Work
 from heat_workflow.shapes import Json, Task
@@ -52,8 +52,6 @@ class TaskResource(Asked, TaskLifecycle):
         if asked is None:
             return None
         source, body = asked
-        if action in APPLYING and body["definition"]["group"] == definitions.UNGROUPED:
-            self._say(f"task {self.name} is only recorded: {self._nothing_to_run()}")
         properties = self.properties
         place = origin.find_place(self)
         runs = find_runs(self)
@@ -66,11 +64,6 @@ class TaskResource(Asked, TaskLifecycle):
         wanted = {key: properties[key] or None for key in (schema.SERVER, schema.CAPABILITIES, schema.RUN_AS)}
         digest = definitions.digest_of(source, values, {**wanted, **self._also_wanted()})
         return Work(workflow_id, body, digest, awaited=self._awaited(body["definition"]))
-
-    def _nothing_to_run(self) -> str:
-        if self.properties[schema.CONFIG] or self.properties[schema.DEFINITION]:
-            return f"nothing to run, for the group of its config is {definitions.UNGROUPED}; give the group of a hook"
-        return "nothing to run, for it has neither 'config' nor 'definition'"
 
     def _must_replace(self, before: Any, work: Work, applied: Task) -> bool:
         old_values: Mapping[str, Json] = before[schema.INPUT_VALUES] or {}

@@ -182,10 +182,25 @@ def test_no_signal_does_not_wait(hot: Any, stacks: Stacks, tasks_of: Callable[[S
     assert stack.outputs == {"out": None}
 
 
-def test_an_ungrouped_config_is_recorded(hot: Any, stacks: Stacks, tasks_of: Callable[[Stack], list[Task]]) -> None:
-    note = hot.task({"config": "a note"})
-    stack = stacks.create("noted", hot.template(note=note))
-    assert [added["definition"]["group"] for added in tasks_of(stack)] == ["Heat::Ungrouped"]
+def test_what_has_nothing_to_run_is_recorded_and_says_so(
+    hot: Any, stacks: Stacks, tasks_of: Callable[[Stack], list[Task]]
+) -> None:
+    here = {"server": {"get_resource": "machine"}}
+    empty = {"type": "OS::HeatWorkflow::Task", "properties": here}
+    many = {"type": "OS::HeatWorkflow::TaskGroup", "properties": {"servers": {"m": {"get_resource": "machine"}}}}
+    tasks = {"step": {**here, "definition": {"config": "a note"}}}
+    flow = {"type": "OS::HeatWorkflow::Workflow", "properties": {"tasks": tasks}}
+    stack = stacks.create("noted", hot.template(note=hot.task({"config": "a note"}), empty=empty, many=many, flow=flow))
+    assert [added["definition"]["group"] for added in tasks_of(stack)] == ["Heat::Ungrouped"] * 3
+    events = [str(event.resource_status_reason) for event in stack.events()]
+    no_hook = "nothing to run: the group of its config is Heat::Ungrouped; give that of a hook, such as script"
+    nothing = "nothing to run: it has neither 'config' nor 'definition', or an empty one"
+    assert sorted(told for told in events if "nothing to run" in told) == [
+        f"task empty: {nothing}",
+        f"task many: {nothing}",
+        f"task note: {no_hook}",
+        f"task step: {no_hook}",
+    ]
 
 
 def test_a_task_that_nobody_picks_up_says_so(hot: Any, stacks: Stacks) -> None:

@@ -221,3 +221,17 @@ def test_what_a_condition_leaves_out_is_not_given(chosen: bool) -> None:
         "flow": {"type": "OS::HeatWorkflow::Workflow", "properties": {"tasks": {"a": either}}},
     }
     assert problems(resources, {}) == []
+
+
+@pytest.mark.parametrize(
+    ("user_data_format", "refused"),
+    [("RAW", True), ("SOFTWARE_CONFIG", False), ({"get_attr": ["value", "value"]}, False)],
+)
+def test_a_server_that_may_boot_with_an_agent_is_good_for_a_task(user_data_format: Any, refused: bool) -> None:
+    server = {**BASES["Server"], "user_data_format": user_data_format, "user_data": {"get_attr": ["value", "value"]}}
+    resources = {
+        "server": {"type": "OS::HeatWorkflow::Server", "properties": server},
+        "task": {"type": "OS::HeatWorkflow::Task", "properties": {**HERE, "server": {"get_resource": "server"}}},
+    }
+    assert [line for line in problems(resources, {}) if "has no agent" not in line] == []
+    assert bool(problems(resources, {})) is refused
