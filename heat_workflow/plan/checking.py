@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from heat.common import context, exception
-from heat.engine import function, properties, resource
+from heat.engine import function, properties, resource, template
 from heat.engine.hot import functions
 from heat.engine.resources import stack_resource
 from heat.engine.resources.openstack.heat import resource_group
@@ -49,8 +49,36 @@ class Findings:
 
 def in_words(failure: BaseException) -> str:
     """What went wrong, in one line."""
-    words = getattr(failure, "error_message", None) or str(failure) or type(failure).__name__
-    return "".join(each if each.isprintable() else " " for each in " ".join(str(words).split()))
+    own = failure.args[0] if isinstance(failure, KeyError) and failure.args else failure
+    words = getattr(failure, "error_message", None) or str(own) or type(failure).__name__
+    return "".join(each if each.isprintable() else " " for each in " ".join(str(words).replace("\\n", " ").split()))
+
+
+def check_each(whole: Any, check: Callable[[Any], object], findings: Findings, prefix: str = "") -> bool:
+    """Whether the template passes. Where Heat looks at all resources at once and says of none, each is tried alone."""
+    failure = _failure(check, whole)
+    if failure is None:
+        return True
+    resources = whole.t.get(whole.RESOURCES) or {}
+    alone = {name: _failure(check, _with_resources(whole, {name: one})) for name, one in resources.items()}
+    wrong = {name: own for name, own in alone.items() if own}
+    if not wrong or _failure(check, _with_resources(whole, {})):
+        findings.problems.append(in_words(failure))
+    else:
+        findings.problems.extend(f"resource {prefix}{name}: {in_words(own)}" for name, own in wrong.items())
+    return False
+
+
+def _with_resources(whole: Any, resources: Mapping[str, Any]) -> Any:
+    return template.Template({**whole.t, whole.RESOURCES: resources}, env=whole.env, files=whole.files)
+
+
+def _failure(check: Callable[[Any], object], part: Any) -> Exception | None:
+    try:
+        check(part)
+    except Exception as failure:
+        return failure
+    return None
 
 
 class Checker:
@@ -63,6 +91,8 @@ class Checker:
     def check(self) -> None:
         """Find all that is wrong with the stack."""
         self._check_parameters()
+        if not self._check_functions():
+            return
         in_order = self._check_order()
         if not self._make_resources() or not in_order:
             return
@@ -90,6 +120,16 @@ class Checker:
             except Exception as failure:
                 self._wrong(f"parameter {self.prefix}{name}: {in_words(failure)}")
         parameters.validate = lambda **_: None  # it is done
+
+    def _check_functions(self) -> bool:
+        """Whether every function is written as it has to be."""
+        defn, identifier = self.stack.defn, self.stack.identifier()
+        return check_each(
+            self.stack.t,
+            lambda part: defn.clone_with_new_template(part, identifier).enabled_rsrc_names(),
+            self.findings,
+            self.prefix,
+        )
 
     def _check_order(self) -> bool:
         """Whether each resource refers to resources that there are, and none waits for itself in the end."""

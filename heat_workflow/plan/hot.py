@@ -27,7 +27,7 @@ with warnings.catch_warnings():
     from oslo_config import cfg
 
     from heat_workflow.edges import hot_edges
-    from heat_workflow.plan.checking import Checker, Findings, Offline, in_words
+    from heat_workflow.plan.checking import Checker, Findings, Offline, check_each, in_words
 
 LOG = logging.getLogger(__name__)
 PLUGINS = Path(__file__).parents[1] / "plugin_dir"
@@ -51,7 +51,7 @@ def read_template(sources: Sources) -> Reading:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            _start_heat()
+            start_heat()
             graph = _checked_graph(sources, findings)
     except Exception as failure:  # Heat's parser was not made for everything that a file may hold
         LOG.debug("the template cannot be read", exc_info=True)
@@ -67,7 +67,8 @@ def _checked_graph(sources: Sources, findings: Findings) -> Graph | None:
         return None
     env = environment.Environment(environment_format.validate(sources.environment))
     parsed = template.Template(sources.template, env=env, files=sources.files)
-    parsed.validate()
+    if not check_each(parsed, lambda part: part.validate(), findings):
+        return None
     made_up = _give_samples(parsed, env)
     findings.notes.extend(f"parameter {name} has no value: {value!r} was made up" for name, value in made_up.items())
     root = stack.Stack(Offline(project_id="plan"), "plan", parsed, convergence=True)
@@ -78,7 +79,8 @@ def _checked_graph(sources: Sources, findings: Findings) -> Graph | None:
     return Graph(nodes, sorted(set(edges)))
 
 
-def _start_heat() -> None:
+def start_heat() -> None:
+    """Have Heat's types and ours there in this process, with no database and nobody to talk to. May be repeated."""
     logging.getLogger("heat").setLevel(logging.CRITICAL)
     cfg.CONF([], project="heat", default_config_files=[], default_config_dirs=[])
     cfg.CONF.set_override("plugin_dirs", [str(PLUGINS)])

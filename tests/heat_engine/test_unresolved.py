@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from heatclient.common import template_utils
+
 from devcloud.stacks import Stack, Stacks
 from heat_workflow.shapes import Task
 
@@ -108,6 +110,10 @@ def test_every_kind_of_value_is_used_when_it_is_known(stacks: Stacks, tasks_of: 
         flow=flow(tasks, sealed=of("yes"), timeout={"list_join": ["", ["3", "0"]]}),
         given=flow(of("whole")),
     )
+    files, content = template_utils.get_template_contents(template_file=str(source))
+    body = {"template": content, "files": files}
+    assert "Parameters" in stacks.heat.stacks.validate(**body)
+    assert stacks.heat.stacks.preview(stack_name="late", **body).resources
     stack = stacks.create("late", source)
     both = {"0": "hi", "1": "hi"}
     assert stack.outputs == {

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from heatclient import exc
 
 from devcloud.stacks import Stack, Stacks
 from heat_workflow import errors
@@ -164,64 +165,80 @@ def checked(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> Check
     return check
 
 
-@pytest.mark.parametrize(
-    ("template", "words"),
-    [
-        (source(a=run(colour="red")), "resource a: property colour: Unknown Property colour"),
-        (source(a=run(timeout="soon")), "resource a: property timeout: .*'?soon"),
-        (source(a=run(timeout=0)), "resource a: property timeout: 0 is out of range"),
-        (source(a=run(actions=["EXPLODE"])), r"resource a: property actions\S*: .*EXPLODE.* is not an allowed value"),
-        (
-            source(a={"type": "OS::HeatWorkflow::TaskGroup", "properties": {}}),
-            "property servers: .*servers not assigned",
-        ),
-        (
-            source(a=run(), outputs={"o": {"get_attr": ["a", "ulr"]}}),
-            "resource a: .* no output ulr: its config declares url",
-        ),
-        (
-            source(a={"type": "OS::Heat::RandomString"}, outputs={"o": {"get_attr": ["a", "x"]}}),
-            r"output o: .*\(a x\) is incorrect",
-        ),
-        (source(a=run(), b=run(input_values={"u": {"get_attr": ["a", "ulr"]}})), "resource a: .* no output ulr"),
-        (source(a=run(server={"get_resource": "b"})), r'resource a: The specified reference "b" .* is incorrect'),
-        (source(a=run(input_values={"x": {"get_file": "no.sh"}})), "resource a: .*No content found .*no.sh"),
-        (source(a={"type": "OS::Heat::Valu"}), r"resource a: .*OS::Heat::Valu\) could not be found"),
-        (source(a={"type": "gone.yaml"}), "gone.yaml cannot be read: .*No such file"),
-        (source(a=run(timeout={"get_param": "p"})), r"resource a: .*Parameter \(p\) was not provided"),
-        (source({"p": {"type": "number", "default": "x"}}), "parameter p: .*"),
-        (source({"p": {"type": "colour"}}), "Invalid type \\(colour\\)"),
-        (
-            source(a={"type": "OS::Heat::Value", "colour": 1}),
-            '"colour" is not a valid keyword inside a resource definition',
-        ),
-        (source(a=run(x={"get_attr": ["a"]})), "resource"),
-        (source(a=5), "resource"),
-        (json.dumps({"heat_template_version": "2021-04-16", "resources": [1]}), "esources"),
-        (json.dumps({"resources": {}}), "version"),
-        (json.dumps({"heat_template_version": "never"}), "version"),
-        (json.dumps({"heat_template_version": "2021-04-16", "colour": {}}), "colour"),
-        ("", "is no YAML map"),
-        (b"\x7fELF\x00\x01\xff", "cannot be read: "),
-        ("a: [", "cannot be read: "),
-        ("- 1\n", "is no YAML map"),
-        ("just words", "is no YAML map"),
-        ("[" * 5000, "nested too deep"),
-        ("a: &a [*a]", "its aliases make more than"),
-        (
-            "a: &a {x: 1}\n" + "".join(f"{c}: &{c} {{? [*{b}, *{b}] : 1}}\n" for b, c in zip("abcdefgh", "bcdefghi")),
-            ".",
-        ),
-        ("a: &a [x,x,x,x,x,x,x,x,x]\n" + _bomb("[{}]"), "its aliases make more than"),
-        ("a: &a {x: 1}\n" + _bomb("{{<<: [{}]}}"), "its aliases make more than"),
-        (f"a: {'9' * 5000}", "cannot be read: "),
-        ("!!python/object/apply:os.system [true]", "cannot be read: "),
-    ],
-)
+# What Heat refuses; the files that are named are not there.
+REFUSED: list[tuple[str, str]] = [
+    (source(a=run(colour="red")), "resource a: property colour: Unknown Property colour"),
+    (source(a=run(timeout="soon")), "resource a: property timeout: .*'?soon"),
+    (source(a=run(timeout=0)), "resource a: property timeout: 0 is out of range"),
+    (source(a=run(actions=["EXPLODE"])), r"resource a: property actions\S*: .*EXPLODE.* is not an allowed value"),
+    (
+        source(a={"type": "OS::HeatWorkflow::TaskGroup", "properties": {}}),
+        "property servers: .*servers not assigned",
+    ),
+    (
+        source(a=run(), outputs={"o": {"get_attr": ["a", "ulr"]}}),
+        "resource a: .* no output ulr: its config declares url",
+    ),
+    (
+        source(a={"type": "OS::Heat::RandomString"}, outputs={"o": {"get_attr": ["a", "x"]}}),
+        r"output o: .*\(a x\) is incorrect",
+    ),
+    (source(a=run(), b=run(input_values={"u": {"get_attr": ["a", "ulr"]}})), "resource a: .* no output ulr"),
+    (source(a=run(server={"get_resource": "b"})), r'resource a: The specified reference "b" .* is incorrect'),
+    (source(a=run(input_values={"x": {"get_file": "no.sh"}})), "resource a: .*No content found .*no.sh"),
+    (source(a={"type": "OS::Heat::Valu"}), r"resource a: .*OS::Heat::Valu\) could not be found"),
+    (source(a={"type": "gone.yaml"}), "gone.yaml cannot be read: .*No such file"),
+    (source(a=run(timeout={"get_param": "p"})), r"resource a: .*Parameter \(p\) was not provided"),
+    (source({"p": {"type": "number", "default": "x"}}), "parameter p: .*"),
+    (source({"p": {"type": "colour"}}), "Invalid type \\(colour\\)"),
+    (
+        source(a={"type": "OS::Heat::Value", "colour": 1}),
+        '"colour" is not a valid keyword inside a resource definition',
+    ),
+    (source(a=5), '"resources" must contain a map of resource maps'),
+    (source(a={"properties": {}}), "resource a: Each resource must contain a type key"),
+    (source(a={**RUN, "depends_on": "b"}), "resource a waits for b, which is not in the template"),
+    (source(a={**RUN, "depends_on": "a"}), "resources require each other in a circle: a -> a"),
+    (
+        source(a=run(input_values={"x": {"str_replace": {"template": 1}}})),
+        'resource a: .*"str_replace" syntax should be',
+    ),
+    (json.dumps({"heat_template_version": "2021-04-16", "resources": [1]}), "section resources is no map"),
+    (json.dumps({"resources": {}}), "Template version was not provided"),
+    (json.dumps({"heat_template_version": "never"}), "template version is invalid: .*never"),
+    (json.dumps({"heat_template_version": "2021-04-16", "colour": {}}), "template section is invalid: colour"),
+]
+# What no client could send.
+UNREADABLE: list[tuple[str | bytes, str]] = [
+    ("", "is no YAML map"),
+    (b"\x7fELF\x00\x01\xff", "cannot be read: "),
+    ("a: [", "cannot be read: "),
+    ("- 1\n", "is no YAML map"),
+    ("just words", "is no YAML map"),
+    ("[" * 5000, "nested too deep"),
+    ("a: &a [*a]", "its aliases make more than"),
+    (
+        "a: &a {x: 1}\n" + "".join(f"{c}: &{c} {{? [*{b}, *{b}] : 1}}\n" for b, c in zip("abcdefgh", "bcdefghi")),
+        "found unhashable key",
+    ),
+    ("a: &a [x,x,x,x,x,x,x,x,x]\n" + _bomb("[{}]"), "its aliases make more than"),
+    ("a: &a {x: 1}\n" + _bomb("{{<<: [{}]}}"), "its aliases make more than"),
+    (f"a: {'9' * 5000}", "cannot be read: "),
+    ("!!python/object/apply:os.system [true]", "cannot be read: "),
+]
+
+
+@pytest.mark.parametrize(("template", "words"), [*REFUSED, *UNREADABLE])
 def test_what_is_wrong_is_a_line(checked: Checked, template: str | bytes, words: str) -> None:
     status, (line,), out = checked(template)
     assert (status, out) == (1, "")
     assert re.search(words, line), line
+
+
+@pytest.mark.parametrize("template", [template for template, _ in REFUSED])
+def test_a_real_heat_refuses_what_the_plan_refuses(stacks: Stacks, template: str) -> None:
+    with pytest.raises(exc.HTTPException):
+        stacks.create("refused", json.loads(template))
 
 
 def test_every_problem_is_a_line(checked: Checked) -> None:
