@@ -167,7 +167,7 @@ class Asked:
         declared = definition.outputs
         paths = list(readers.readers_of(self))
         for _, path in paths:
-            self._refuse_undeclared(path[0], declared)
+            self._refuse_undeclared(path, declared)
         self._refuse_hidden_reads(paths, declared)
         if wrong := value_types.find_wrong_value(definition.inputs or (), values, strict):
             self._refuse(wrong)
@@ -198,11 +198,13 @@ class Asked:
                     f"get_attr: [{task}, {output}]"
                 )
 
-    def _refuse_undeclared(self, name: Any, declared: Collection[str] | None) -> None:
-        """Refuse an attribute that is read and that neither the config nor the type declares."""
-        if declared is None or not name or name == ALL_ATTRIBUTES or name in self.attributes:
+    def _refuse_undeclared(self, path: readers.Path, declared: Collection[str] | None) -> None:
+        """Refuse an output that is read and that neither the config nor the type declares."""
+        name = self._output_read(path, declared)
+        if declared is None or not name or name == ALL_ATTRIBUTES or name in declared:
             return
-        if name not in self._attribute_names(declared):
+        inside = path[0] == schema.OUTPUTS  # there nothing but outputs is read
+        if inside or not (path[0] in self.attributes or path[0] in self._attribute_names(declared)):
             self._refuse(f"there is no output {name}: its config declares {', '.join(sorted(declared)) or 'none'}")
 
     def _attribute_names(self, declared: Collection[str]) -> Collection[str]:

@@ -10,12 +10,22 @@ from heat.common import exception
 from heat.engine import function
 from heat.engine import properties as heat_properties
 
-from heat_workflow.resources import asked, definitions, inline, known, origin, readers, schema, slots
+from heat_workflow.resources import asked, definitions, inline, known, origin, readers, schema, slots, value_types
 from heat_workflow.resources.known import KnownDefinition
 from heat_workflow.resources.runs import APPLYING
+from heat_workflow.resources.schema import OUTPUTS
 from heat_workflow.resources.servers import servers_of, wrong_servers
 from heat_workflow.resources.slots import History, Slot
-from heat_workflow.resources.workflow_schema import BATCH, ON_FAILURE, REQUIRES, SEALED, SERVERS, TASKS, task_fields
+from heat_workflow.resources.workflow_schema import (
+    BATCH,
+    ON_FAILURE,
+    REQUIRES,
+    SEALED,
+    SERVERS,
+    STATES,
+    TASKS,
+    task_fields,
+)
 from heat_workflow.shapes import Definition, HeatOrigin, Json, TaskBody
 
 PASSED_ON = (*asked.PASSED_ON, schema.SERVER)
@@ -42,6 +52,7 @@ class InlineTasks:
         tasks = self._tasks(forgiving=action == self.DELETE)
         if action in APPLYING:
             self._refuse_mistakes({})
+            self._refuse_undo_of_open()
         chosen = {}
         for name, task in tasks.items():
             source = self._source(task, action)
@@ -185,6 +196,7 @@ class InlineTasks:
             outputs[name] = None if definition is None else definition.outputs
             self._validate_task(name, task.data, definition)
         self._refuse_mistakes(outputs)
+        self._refuse_unknown_reads(outputs)
         self._refuse_hidden_reads()
         strict, given = self.stack.strict_validate, self.properties.data
         if not any(known.is_unknown(given.get(name), strict) for name in (ON_FAILURE, SEALED)):
@@ -234,6 +246,10 @@ class InlineTasks:
             return
         if definition.group is not None and (error := definitions.group_error(definition.group)):
             self._refuse(f"task {name}: {error}")
+        strict, inputs = self.stack.strict_validate, definition.inputs or ()
+        for values in (written.get(schema.INPUT_VALUES), self.properties.data.get(schema.INPUT_VALUES)):
+            if wrong := value_types.find_wrong_value(inputs, values, strict):
+                self._refuse(f"task {name}: {wrong}")
 
     def _known_definition(self, task: Any) -> KnownDefinition | None:
         written, strict = task.data, self.stack.strict_validate
@@ -241,13 +257,29 @@ class InlineTasks:
             return known.known_definition(written.get(schema.DEFINITION), strict)
         return asked.known_config(self, written.get(schema.CONFIG))
 
+    def _refuse_unknown_reads(self, outputs: Mapping[str, Collection[str] | None]) -> None:
+        """Refuse a task or an output that get_attr picks and that there is not: it would read null."""
+        tasks = self._written()
+        if known.is_unknown(_names_of(self.properties.data.get(TASKS)), self.stack.strict_validate):
+            return
+        for reader, path in readers.readers_of(self):
+            task, output = ([str(each) if each else None for each in path[1:3]] + [None, None])[:2]
+            if path[0] not in (OUTPUTS, STATES) or task is None:
+                continue
+            if task not in tasks:
+                self._refuse(f"{reader} reads {path[0]} of {task}, which is no task of this workflow")
+            declared = outputs.get(task)
+            if path[0] == OUTPUTS and output and declared is not None and output not in declared:
+                known_ones = ", ".join(sorted(declared)) or "none"
+                self._refuse(f"{reader} reads output {output} of task {task}, whose config declares {known_ones}")
+
     def _refuse_hidden_reads(self) -> None:
         """Refuse a hidden output that get_attr picks: only get_output passes it on."""
         strict = self.stack.strict_validate
         given = {name: task.data.get(schema.HIDDEN_OUTPUTS) for name, task in self._tasks().items()}
         hidden = {name: known.names_in(outputs, strict) for name, outputs in given.items() if outputs is not None}
         for reader, path in readers.readers_of(self) if any(hidden.values()) else ():
-            if len(path) > 2 and path[0] == schema.OUTPUTS and str(path[2]) in hidden.get(str(path[1]), ()):
+            if len(path) > 2 and path[0] == OUTPUTS and str(path[2]) in hidden.get(str(path[1]), ()):
                 instead = f"within the workflow get_output: [{path[1]}, {path[2]}] passes it on"
                 self._refuse(f"task {path[1]}: {readers.hidden_read(str(path[2]), reader, instead)}")
 
@@ -270,6 +302,11 @@ def _plain(key: str, value: Any, strict: bool) -> Any:
     if number and isinstance(plain, list) and len(plain) == 1:
         plain = plain[0]
     return Ellipsis if plain is None else plain
+
+
+def _names_of(tasks: Any) -> Any:
+    """What tells the names of the tasks: what is in one may be unknown."""
+    return None if isinstance(tasks, Mapping) else tasks
 
 
 def _is_known(value: Any, strict: bool) -> bool:

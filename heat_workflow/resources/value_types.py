@@ -9,7 +9,7 @@ from typing import Any
 
 from heat.engine import function
 
-from heat_workflow.resources import known
+from heat_workflow.resources import inline, known
 
 _BOOLEANS = frozenset({"true", "false", "t", "f", "yes", "no", "y", "n", "on", "off", "1", "0"})
 
@@ -17,7 +17,7 @@ _BOOLEANS = frozenset({"true", "false", "t", "f", "yes", "no", "y", "n", "on", "
 def find_wrong_value(inputs: Iterable[Mapping[str, Any]], given: Any, strict: bool) -> str | None:
     """Why the first wrong value is wrong, in words; None if none is, as far as it is known before anything is made.
 
-    A String takes anything, as in Heat.
+    A String takes anything, as in Heat; what comes from another task is known when that has run.
     """
     values = known.resolved(given, strict) if isinstance(given, function.Function) else given
     if not isinstance(values, Mapping):
@@ -25,7 +25,7 @@ def find_wrong_value(inputs: Iterable[Mapping[str, Any]], given: Any, strict: bo
     for io in inputs:
         name, kind = str(io["name"]), str(io.get("type") or "String")
         value = known.resolved(values.get(name), strict)
-        if value is not None and not _fits(kind, value):
+        if value is not None and inline.reference_of(value) is None and not _fits(kind, value):
             return f"input {name} is declared as {kind}: {value!r} is none"
     return None
 

@@ -32,7 +32,7 @@ HIDDEN: dict[str, Any] = {
 }
 OPEN: dict[str, Any] = {
     "task": [["port"], ["outputs"], ["outputs", "port"], ["deploy_stdout"], []],
-    "group": [["port"], ["ports"], ["outputs"], ["outputs", "token"], ["deploy_stdouts"], []],
+    "group": [["port"], ["ports"], ["outputs"], ["outputs", "token"], ["outputs", "a", "port"], ["deploy_stdouts"], []],
     "flow": [["outputs"], ["outputs", "gen"], ["outputs", "gen", "port"], ["tasks"], []],
 }
 
@@ -74,6 +74,22 @@ def test_what_is_not_hidden_is_read_as_before(kind: str) -> None:
             assert problems({kind: GENERATORS[kind], **resources}, outputs) == [], path
 
 
+MISTYPED: dict[str, Any] = {
+    "task": [["prot"], ["outputs", "prot"], ["outputs", "deploy_stdout"]],
+    "group": [["prot"], ["prots"], ["outputs", "a", "prot"]],
+    "flow": [["outputs", "gne"], ["outputs", "gen", "prot"], ["outputs", "all", "prot", "a"], ["tasks", "gne"]],
+}
+
+
+@pytest.mark.parametrize("kind", GENERATORS)
+def test_an_output_that_there_is_not_is_refused_by_every_name(kind: str) -> None:
+    for path in MISTYPED[kind]:
+        for resources, outputs in reading({"get_attr": [kind, *path]}).values():
+            lines = problems({kind: GENERATORS[kind], **resources}, outputs)
+            assert len(lines) == 1, (path, lines)
+            assert re.search("no output|no task|whose config declares port, token|Attribute .* is incorrect", lines[0])
+
+
 @pytest.mark.parametrize("exposed", [True, {"if": [True, True, False]}, {"get_attr": ["yes", "value"]}])
 def test_what_is_exposed_or_may_be_is_not_refused(exposed: Any) -> None:
     yes = {"type": "OS::Heat::Value", "properties": {"type": "boolean", "value": True}}
@@ -98,3 +114,15 @@ def test_a_task_is_told_to_use_get_attr_where_get_output_finds_nothing(kind: str
     assert line.endswith("inside one Workflow, and db is none; use get_attr: [db, port]")
     in_order = {"db": database, "use": {**use, "depends_on": "db"}}
     assert problems(in_order, {}) == [], "db is a task of the same workflow in the tasks API, and there by then"
+
+
+def test_a_value_of_the_wrong_type_is_refused_in_a_workflow_too() -> None:
+    wanted = {**DEFINITION, "inputs": [{"name": "n", "type": "Number"}]}
+    task = {"server": "s", "definition": wanted, "input_values": {"n": "many"}}
+    shared = our("Workflow", tasks={"a": {"server": "s", "definition": wanted}}, input_values={"n": "many"})
+    for flow in (our("Workflow", tasks={"a": task}), shared):
+        (line,) = problems({"flow": flow}, {})
+        assert line.endswith("task a: input n is declared as Number: 'many' is none")
+    placeholder = {**task, "input_values": {"n": {"get_output": ["b", "port"]}}}
+    good = our("Workflow", tasks={"a": placeholder, "b": {"server": "s", "definition": DEFINITION}})
+    assert problems({"flow": good}, {}) == []
