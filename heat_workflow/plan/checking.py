@@ -47,10 +47,10 @@ class Findings:
     notes: list[str] = dataclasses.field(default_factory=list)
 
 
-def in_words(failure: BaseException) -> str:
-    """What went wrong, in one line."""
+def in_words(failure: BaseException, whole: bool = False) -> str:
+    """What went wrong, in one line; the ``whole`` says where in the template too, as far as Heat does."""
     own = failure.args[0] if isinstance(failure, KeyError) and failure.args else failure
-    words = getattr(failure, "error_message", None) or str(own) or type(failure).__name__
+    words = (None if whole else getattr(failure, "error_message", None)) or str(own) or type(failure).__name__
     return "".join(each if each.isprintable() else " " for each in " ".join(str(words).replace("\\n", " ").split()))
 
 
@@ -63,7 +63,7 @@ def check_each(whole: Any, check: Callable[[Any], object], findings: Findings, p
     alone = {name: _failure(check, _with_resources(whole, {name: one})) for name, one in resources.items()}
     wrong = {name: own for name, own in alone.items() if own}
     if not wrong or _failure(check, _with_resources(whole, {})):
-        findings.problems.append(in_words(failure))
+        findings.problems.append(in_words(failure, whole=True))
     else:
         findings.problems.extend(f"resource {prefix}{name}: {in_words(own)}" for name, own in wrong.items())
     return False
@@ -141,6 +141,11 @@ class Checker:
                 required[name] = sorted(defn.resource_definition(name).required_resource_names())
             except Exception as failure:
                 self._wrong(f"resource {self.prefix}{name}: {in_words(failure)}")
+        for what, name, reader in self._readers():
+            try:
+                list(reader.dep_attrs("", load_all=True))
+            except Exception as failure:
+                self._wrong(f"{what} {self.prefix}{name}: get_attr is given what is no name ({in_words(failure)})")
         for name, others in required.items():
             for other in others:
                 if other not in known:
@@ -150,6 +155,12 @@ class Checker:
         except errors.Invalid as circle:
             self._wrong(circle.detail)
         return len(self.findings.problems) == before
+
+    def _readers(self) -> Iterator[tuple[str, str, Any]]:
+        """What may read attributes, each with its kind and its name."""
+        defn = self.stack.defn
+        yield from (("resource", name, defn.resource_definition(name)) for name in sorted(defn.enabled_rsrc_names()))
+        yield from (("output", name, defn.output_definition(name)) for name in sorted(defn.enabled_output_names()))
 
     def _make_resources(self) -> bool:
         """Whether each resource is of a type that there is, and has its own fields in order."""

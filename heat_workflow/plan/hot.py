@@ -21,7 +21,7 @@ with warnings.catch_warnings():
     from oslo_service import backend
 
     backend.init_backend(backend.BackendType.THREADING)  # before Heat is imported, or eventlet would be
-    from heat.common import environment_format, messaging
+    from heat.common import environment_format, exception, messaging
     from heat.engine import constraints, environment, resources, stack, template
     from heat.engine.resources import stack_resource
     from oslo_config import cfg
@@ -55,7 +55,8 @@ def read_template(sources: Sources) -> Reading:
             graph = _checked_graph(sources, findings)
     except Exception as failure:  # Heat's parser was not made for everything that a file may hold
         LOG.debug("the template cannot be read", exc_info=True)
-        findings.problems.append(in_words(failure))
+        told = isinstance(failure, (exception.HeatException, ValueError))
+        findings.problems.append(f"{'' if told else 'Heat cannot read it: '}{in_words(failure, whole=True)}")
     return Reading(graph, findings.problems, findings.notes)
 
 
