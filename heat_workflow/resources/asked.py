@@ -169,7 +169,8 @@ class Asked:
         for _, path in paths:
             self._refuse_undeclared(path, declared)
         self._refuse_hidden_reads(paths, declared)
-        if wrong := value_types.find_wrong_value(definition.inputs or (), values, strict):
+        hidden = known.names_in(self.properties.data.get(schema.HIDDEN_INPUTS) or (), strict)
+        if wrong := value_types.find_wrong_value(definition.inputs or (), values, strict, hidden):
             self._refuse(wrong)
 
     def _refuse_contradictions(self) -> None:

@@ -247,8 +247,9 @@ class InlineTasks:
         if definition.group is not None and (error := definitions.group_error(definition.group)):
             self._refuse(f"task {name}: {error}")
         strict, inputs = self.stack.strict_validate, definition.inputs or ()
+        hidden = known.names_in(written.get(schema.HIDDEN_INPUTS) or (), strict)
         for values in (written.get(schema.INPUT_VALUES), self.properties.data.get(schema.INPUT_VALUES)):
-            if wrong := value_types.find_wrong_value(inputs, values, strict):
+            if wrong := value_types.find_wrong_value(inputs, values, strict, hidden):
                 self._refuse(f"task {name}: {wrong}")
 
     def _known_definition(self, task: Any) -> KnownDefinition | None:

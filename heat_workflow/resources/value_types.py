@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from heat.engine import function
@@ -14,10 +14,13 @@ from heat_workflow.resources import inline, known
 _BOOLEANS = frozenset({"true", "false", "t", "f", "yes", "no", "y", "n", "on", "off", "1", "0"})
 
 
-def find_wrong_value(inputs: Iterable[Mapping[str, Any]], given: Any, strict: bool) -> str | None:
+def find_wrong_value(
+    inputs: Iterable[Mapping[str, Any]], given: Any, strict: bool, hidden: Collection[str]
+) -> str | None:
     """Why the first wrong value is wrong, in words; None if none is, as far as it is known before anything is made.
 
-    A String takes anything, as in Heat; what comes from another task is known when that has run.
+    A String takes anything, as in Heat; what comes from another task is known when that has run. The
+    values of ``hidden`` inputs are not told.
     """
     values = known.resolved(given, strict) if isinstance(given, function.Function) else given
     if not isinstance(values, Mapping):
@@ -26,7 +29,7 @@ def find_wrong_value(inputs: Iterable[Mapping[str, Any]], given: Any, strict: bo
         name, kind = str(io["name"]), str(io.get("type") or "String")
         value = known.resolved(values.get(name), strict)
         if value is not None and inline.reference_of(value) is None and not _fits(kind, value):
-            return f"input {name} is declared as {kind}: {value!r} is none"
+            return f"input {name} is declared as {kind}: {'its value' if name in hidden else repr(value)} is none"
     return None
 
 

@@ -126,3 +126,11 @@ def test_a_value_of_the_wrong_type_is_refused_in_a_workflow_too() -> None:
     placeholder = {**task, "input_values": {"n": {"get_output": ["b", "port"]}}}
     good = our("Workflow", tasks={"a": placeholder, "b": {"server": "s", "definition": DEFINITION}})
     assert problems({"flow": good}, {}) == []
+
+
+def test_the_value_of_a_hidden_input_is_not_told_in_a_refusal() -> None:
+    wanted = {**DEFINITION, "inputs": [{"name": "n", "type": "Number"}]}
+    task = {"server": "s", "definition": wanted, "input_values": {"n": "s3cret"}, "hidden_inputs": ["n"]}
+    for one in (our("Task", **task), our("Workflow", tasks={"a": task})):
+        (line,) = problems({"one": one}, {})
+        assert line.endswith("input n is declared as Number: its value is none")
