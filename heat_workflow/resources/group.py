@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Set
 from typing import Any
 
 from heat.common import exception
 from heat.engine import attributes, support
 
-from heat_workflow.resources import definitions, origin, schema, slots, values
+from heat_workflow.resources import definitions, origin, readers, schema, slots, values
 from heat_workflow.resources.asked import Asked, replaces
 from heat_workflow.resources.group_schema import (
     BATCH_CREATE,
@@ -27,6 +27,7 @@ from heat_workflow.resources.group_schema import (
 )
 from heat_workflow.resources.many import ManyTasks
 from heat_workflow.resources.runs import find_runs
+from heat_workflow.resources.servers import servers_of, wrong_servers
 from heat_workflow.resources.slots import Slot
 from heat_workflow.shapes import Definition, Json, Task, TaskBody
 
@@ -43,6 +44,7 @@ class TaskGroupResource(Asked, ManyTasks):
     properties_schema = group_properties
     attributes_schema = group_attributes
     update_policy_schema = group_update_policy
+    places = (SERVERS,)
 
     # -- what an action does -----------------------------------------------------------------------------------
 
@@ -68,7 +70,7 @@ class TaskGroupResource(Asked, ManyTasks):
         return {Slot(path, name) for name in self._servers()}
 
     def _servers(self) -> dict[str, str]:
-        return {str(name): str(server) for name, server in (self.properties[SERVERS] or {}).items()}
+        return servers_of(self.properties[SERVERS])
 
     def _batch(self, action: str) -> dict[str, float] | None:
         """How the tasks API is to roll over the servers, None for all at once."""
@@ -171,26 +173,27 @@ class TaskGroupResource(Asked, ManyTasks):
     def validate(self) -> Any:
         """Refuse, before anything is created, what could never run, and pauses that the stack has no time for."""
         result = super().validate()
-        self._refuse_contradictions((SERVERS,))
-        known = self._known_definition()
-        if known is not None and (error := definitions.group_error(known["group"])):
-            self._refuse(error)
-        if known is not None:
-            self._refuse_unknown_attributes(known)
+        if wrong := wrong_servers(self.properties.data.get(SERVERS)):
+            self._refuse(wrong)
+        self._validate_asked()
         for name in (ROLLING_UPDATE, BATCH_CREATE):
             self._refuse_long_pauses(name)
         return result
 
-    def _refuse_unknown_attributes(self, known: Definition) -> None:
-        declared = sorted(str(output["name"]) for output in known["outputs"])
-        for attribute in self.referenced_attrs(load_all=True):
-            name = attribute if isinstance(attribute, str) else attribute[0]
-            if name not in {*declared, *(f"{one}s" for one in declared)} and name not in self.attributes:
-                self._refuse(f"there is no output {name}: its config declares {', '.join(declared) or 'none'}")
+    def _attribute_names(self, declared: Collection[str]) -> Collection[str]:
+        return {*declared, *(f"{one}s" for one in declared)}
+
+    def _output_read(self, path: readers.Path, declared: Collection[str] | None) -> str | None:
+        """As of one task; besides, a name may be in the plural, and all outputs are by the servers' names first."""
+        if path[0] == schema.OUTPUTS and schema.OUTPUTS not in (declared or ()):
+            return str(path[2]) if len(path) > 2 else None
+        name = str(path[0])
+        singular = name[:-1] if name.endswith("s") else name
+        return singular if declared is not None and name not in declared and singular in declared else name
 
     def _refuse_long_pauses(self, name: str) -> None:
-        policy, servers = self._policy(name), self.properties[SERVERS] or {}
-        if not policy:
+        policy, servers = self._policy(name), self._servers()
+        if not policy or not policy[MAX_BATCH_SIZE]:
             return
         batches = math.ceil(len(servers) / policy[MAX_BATCH_SIZE])
         pauses = policy[PAUSE_TIME] * max(batches - 1, 0)

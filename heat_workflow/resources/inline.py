@@ -19,12 +19,18 @@ def reference_of(value: Any) -> Any:
     return value[GET_OUTPUT] if isinstance(value, Mapping) and set(value) == {GET_OUTPUT} else None
 
 
+def source_of(reference: Any) -> tuple[str, str] | None:
+    """The task and the output that a placeholder asks for, None if it is not two names."""
+    pair = isinstance(reference, (list, tuple)) and len(reference) == 2
+    return (reference[0], reference[1]) if pair and all(isinstance(one, str) for one in reference) else None
+
+
 def references(values: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Each input that comes from another task, as (input, task, output)."""
     for name, value in values.items():
-        source = reference_of(value)
+        source = source_of(reference_of(value))
         if source is not None:
-            yield name, str(source[0]), str(source[1])
+            yield name, *source
 
 
 def required_by(task: Mapping[str, Any]) -> list[str]:
@@ -93,10 +99,11 @@ def _wrong_references(tasks: Tasks, outputs: Mapping[str, Collection[str] | None
 def _wrong_source(
     where: str, source: Any, tasks: Tasks, outputs: Mapping[str, Collection[str] | None]
 ) -> Iterator[str]:
-    if not (isinstance(source, (list, tuple)) and len(source) == 2 and all(isinstance(one, str) for one in source)):
+    names = source_of(source)
+    if names is None:
         yield f"{where}: get_output takes [task, output], two names"
         return
-    other, output = source
+    other, output = names
     declared = outputs.get(other)
     if other not in tasks:
         yield f"{where}: get_output of {other}, which is no task of this workflow"

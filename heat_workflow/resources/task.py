@@ -9,14 +9,14 @@ from typing import Any, cast
 from heat.common import exception
 from heat.engine import attributes, function, support, sync_point
 
-from heat_workflow.resources import definitions, ordering, origin, reasons, schema, slots, undoing
+from heat_workflow.resources import definitions, known, ordering, origin, reasons, schema, slots, undoing
 from heat_workflow.resources.asked import PASSED_ON, Asked
 from heat_workflow.resources.lifecycle import TaskLifecycle
 from heat_workflow.resources.nova_server import ServerResource
 from heat_workflow.resources.runs import find_runs
 from heat_workflow.resources.slots import UNFINISHED
 from heat_workflow.resources.steps import Work
-from heat_workflow.shapes import Definition, Json, Task
+from heat_workflow.shapes import Json, Task
 
 LAST_LINES = 3  # of stderr, in the reason of a failure
 
@@ -33,6 +33,7 @@ class TaskResource(Asked, TaskLifecycle):
     properties_schema = schema.task_properties
     attributes_schema = schema.task_attributes
     passed_on = (schema.SERVER, *PASSED_ON)
+    places = (schema.SERVER, schema.CAPABILITIES)
 
     _settled = True  # whether the attribute just read is the last word on it
 
@@ -151,26 +152,14 @@ class TaskResource(Asked, TaskLifecycle):
     def validate(self) -> Any:
         """Refuse, before anything is created, what could never run."""
         result = super().validate()
-        self._refuse_contradictions((schema.SERVER, schema.CAPABILITIES))
+        self._validate_asked()
         for reference in function.dependencies(self.properties.data.get(schema.SERVER)):
             self._validate_server(self.stack.get(reference.name))
-        known = self._known_definition()
-        if known is not None:
-            self._validate_definition(known)
-            self._refuse_wrong_values(known)
         return result
 
     def _validate_server(self, server: Any) -> None:
         """A server of ours has an agent only if it boots with one."""
-        if isinstance(server, ServerResource) and not server.user_data_software_config():
+        if not isinstance(server, ServerResource) or server.user_data_software_config():
+            return
+        if not known.is_unknown(server.properties.data.get(server.USER_DATA_FORMAT), self.stack.strict_validate):
             self._refuse(f"server {server.name} has no agent: give it user_data_format SOFTWARE_CONFIG")
-
-    def _validate_definition(self, known: Definition) -> None:
-        error = definitions.group_error(known["group"])
-        declared = sorted(str(output["name"]) for output in known["outputs"])
-        for attribute in self.referenced_attrs(load_all=True):
-            name = attribute if isinstance(attribute, str) else attribute[0]
-            if name not in declared and name not in self.attributes:
-                error = f"there is no output {name}: its config declares {', '.join(declared) or 'none'}"
-        if error:
-            self._refuse(error)

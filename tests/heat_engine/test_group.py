@@ -221,10 +221,14 @@ def test_hidden_outputs_are_refused_unless_exposed(hot: Any, stacks: Stacks, fle
     secret = hot.script("printf s3cret > $heat_outputs_path.pw; printf 1 > $heat_outputs_path.n", "pw", "n")
     outputs = {"pw": {"get_attr": ["web", "pw"]}, "all": {"get_attr": ["web", "outputs"]}}
     servers = {name: fleet[name] for name in "ab"}
-    hidden = {"hidden_outputs": ["pw"]}
-    stack = stacks.create("hidden", template(hot, outputs, web=group(hot, servers, secret, **hidden)))
+    with pytest.raises(Exception, match="task web: output pw is hidden, and output pw of the stack reads it"):
+        stacks.create("hidden", template(hot, outputs, web=group(hot, servers, secret, hidden_outputs=["pw"])))
+    late = {"type": "OS::Heat::Value", "properties": {"type": "comma_delimited_list", "value": ["pw"]}}
+    hidden = {"hidden_outputs": {"get_attr": ["late", "value"]}}  # so it shows when it is read
+    stack = stacks.create("hidden", template(hot, outputs, late=late, web=group(hot, servers, secret, **hidden)))
     assert stack.outputs == {"pw": None, "all": {"a": {"n": "1"}, "b": {"n": "1"}}}
-    stack.update(template(hot, outputs, web=group(hot, servers, secret, expose_hidden=True, **hidden)))
+    exposed = group(hot, servers, secret, expose_hidden=True, **hidden)
+    stack.update(template(hot, outputs, late=late, web=exposed))
     shown = {"pw": "s3cret", "n": "1"}
     assert stack.outputs == {"pw": {"a": "s3cret", "b": "s3cret"}, "all": {"a": shown, "b": shown}}
 
