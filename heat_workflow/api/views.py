@@ -7,7 +7,7 @@ import datetime
 from collections.abc import Mapping
 from typing import Any
 
-from heat_workflow.model import LEASE, Agent, Attempt, Event, Json, Workflow
+from heat_workflow.model import LEASE, Agent, Attempt, Event, Json, Task, Workflow
 from heat_workflow.taskqueue.claiming import Claimed
 from heat_workflow.taskqueue.looking import Details
 
@@ -72,6 +72,26 @@ def task(details: Details, *, reveal: bool = False) -> dict[str, Any]:
     if details.definition is not None:
         view["definition"] = details.definition
     return view
+
+
+def brief(shown: Task) -> dict[str, Any]:
+    """One of many tasks that a request was about: which it is and how it stands, without what its caller sent, so that
+    the answer about a fan-out is no multiple of the request."""
+    return {
+        "id": shown.id,
+        "workflow_id": shown.workflow_id,
+        "name": shown.name,
+        "fanout": shown.fanout,
+        "server": shown.spec.get("server"),
+        "action": shown.action,
+        "state": shown.state.value,
+        "attempt": shown.attempt,
+        "agent_id": shown.agent_id,
+        "detached": shown.detached,
+        "confirmed": shown.confirmed,
+        "undo_of": shown.undo_of,
+        "created_at": time(shown.created_at),
+    }
 
 
 def masked(values: Any, hidden: Any) -> dict[str, Any]:

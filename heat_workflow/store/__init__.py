@@ -53,6 +53,12 @@ class Tx(Protocol):
     def growth(self) -> model.Usage:
         """What this transaction has added so far."""
 
+    ceiling: Callable[[model.Usage], None] | None
+    """Raises for a growth that is more than may be; set by who knows the limits."""
+
+    def foresee(self, growth: model.Usage) -> None:
+        """So much is about to be added: what is too much is refused before it is made, by ``ceiling``."""
+
     def grow(self, workflow_id: str, size: int) -> None:
         """Count so many bytes more for the workflow; ``insert_tasks`` counts its own."""
 

@@ -8,7 +8,7 @@ import pytest
 from guest_agent import pump
 from heat_workflow import conf
 from heat_workflow.api import guard, guest_schemas, limits, reading, strict_json
-from heat_workflow.taskqueue import logs
+from heat_workflow.taskqueue import logs, sizes
 from tests.docs.pages import ADMIN
 
 TEXT = " ".join((ADMIN / "limits.rst").read_text().split())
@@ -38,6 +38,7 @@ MAX_WAIT = next(option.default for option in conf.API if option.name == "max_wai
         f"{guest_schemas.OUTPUTS_MOST // KIB} KiB",
         f"live log of an attempt - {logs.KEPT_MOST // MIB} MiB",
         f"head {pump.HEAD // KIB} KiB and tail {pump.TAIL // KIB} KiB",
+        f"multiplied by servers - {sizes.REQUEST_MOST // MIB} MiB",
         f"a wait - {MAX_WAIT:g} s",
     ],
 )
