@@ -10,6 +10,7 @@ from typing import Any
 from heat_workflow.model import LEASE, Agent, Attempt, Event, Json, Task, Workflow
 from heat_workflow.taskqueue.claiming import Claimed
 from heat_workflow.taskqueue.looking import Details
+from heat_workflow.taskqueue.sessions import CLAIMS_WITH_NONCE
 
 MASK = "******"
 
@@ -136,7 +137,7 @@ def agent(shown: Agent, running: list[str]) -> dict[str, Any]:
         "heat": shown.heat,
         "version": shown.version,
         "os": shown.inventory.get("os"),
-        "inventory": dict(shown.inventory),
+        "inventory": {name: value for name, value in shown.inventory.items() if name != CLAIMS_WITH_NONCE},
         "created_at": time(shown.created_at),
         "enrolled_at": time(shown.join_used_at),
         "last_seen_at": time(shown.last_seen_at),

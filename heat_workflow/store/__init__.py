@@ -195,6 +195,9 @@ class Tx(Protocol):
         """A line of the agent's security events; with ``task_id`` it is about a task."""
 
     def list_agent_events(self, agent_id: str, after: int, limit: int) -> list[dict[str, Any]]: ...
+    def recent_agent_events(self, agent_id: str, limit: int) -> list[tuple[str, float]]:
+        """Type and time of the agent's last events, the newest first."""
+
     def list_task_agent_events(self, task_id: str, limit: int) -> list[dict[str, Any]]:
         """The events of agents that are about this task, the oldest first."""
 

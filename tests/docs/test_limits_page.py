@@ -24,7 +24,8 @@ MAX_WAIT = next(option.default for option in conf.API if option.name == "max_wai
         f"heartbeats: 1 in {1 / limits.HEARTBEATS.per_second:g} seconds for each task, "
         f"{limits.HEARTBEATS.burst} at once",
         f"log chunks: {limits.LOG_CHUNKS.per_second:g} per second for each task, {limits.LOG_CHUNKS.burst} at once",
-        f"hello and rotation: {limits.SESSIONS.per_second:g} per second and agent, {limits.SESSIONS.burst} at once",
+        f"hello: {limits.SESSIONS.per_second:g} per second and agent, {limits.SESSIONS.burst} at once",
+        f"rotation: {limits.ROTATIONS.per_second * 60:g} per minute and agent, {limits.ROTATIONS.burst} at once",
         f"that were refused: {limits.REFUSALS.per_second:g} per second, {limits.REFUSALS.burst} at once",
         f"downloads of the agent: {limits.DOWNLOADS.per_second:g} per second and source address, "
         f"{limits.DOWNLOADS.burst} at once",
