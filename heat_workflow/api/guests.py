@@ -112,10 +112,13 @@ async def _bare_claim(call: Call, claim_id: str, wait: float) -> Answer:
 
 async def _next(call: Call, claim_id: str, wait: float) -> dict[str, Any] | None:
     assert call.agent is not None
+    seconds = min(wait, call.max_wait)
+    bare = isinstance(call.body, schemas.ClaimIn) and call.body.nonce is None
     try:
-        claimed: Claimed | None = await call.polls.claim(call.agent, claim_id, min(wait, call.max_wait), call.leaving)
+        claimed: Claimed | None = await call.polls.claim(call.agent, claim_id, seconds, call.leaving, bare)
     except errors.Conflict as exc:
-        if exc.code == "superseded" and not call.limits.admit_superseded(call.agent_id):
+        take_turns = exc.code == "superseded" and not call.limits.admit_superseded(call.agent_id)
+        if take_turns or exc.code == "identity-in-use":
             await _note_duplicate(call)
         raise
     return None if claimed is None else views.claimed(claimed)

@@ -232,6 +232,7 @@ def note_claims_with_nonce(tx: Tx, agent_id: str, nonce: str) -> None:
     agent = tx.lock_agent(agent_id)
     if agent is not None and agent.nonce == nonce and not claims_with_nonce(agent):
         tx.save_agent(dataclasses.replace(agent, inventory={**agent.inventory, CLAIMS_WITH_NONCE: True}))
+        tx.wake(f"agent:{agent_id}")  # one that waits without is another's
 
 
 def identity_in_use(agent_id: str) -> errors.Conflict:
