@@ -241,6 +241,10 @@ class Store(Protocol):
     def finished(self) -> Mapping[str, int]:
         """By finished state, how many tasks the committed transactions of this process brought there."""
 
+    @property
+    def listening(self) -> bool | None:
+        """Whether the connection is up by which other processes' wake-ups come; None where there is none to be."""
+
     async def write(self, fn: Callable[[Tx], T]) -> T: ...
     async def read(self, fn: Callable[[Tx], T]) -> T: ...
     async def glance(self, fn: Callable[[Tx], T]) -> T:
