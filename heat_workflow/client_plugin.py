@@ -27,6 +27,7 @@ LOG = logging.getLogger(__name__)
 CLIENT_NAME = "heat_workflow"
 CLIENT_GROUP = "clients_heat_workflow"
 GUEST_GROUP = "heat_workflow"
+JOIN_TTL = 3600
 MOST_JOIN_TTL = 24 * 3600
 CONNECTIONS_KEPT = 128  # heat-engine runs 64 threads per worker, and each holds at most one request
 
@@ -48,10 +49,11 @@ guest_opts = [
     ),
     cfg.IntOpt(
         "join_token_ttl",
-        default=MOST_JOIN_TTL,
+        default=JOIN_TTL,
         min=1,
         max=MOST_JOIN_TTL,
-        help="Seconds a join token is good for where the template does not say.",
+        help="Seconds a join token is good for where the template does not say. Until then, or until the machine has "
+        "joined, whoever sees the token can join in the machine's place: no longer than a machine takes to boot.",
     ),
     cfg.FloatOpt(
         "waiting_event_after",

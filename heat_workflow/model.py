@@ -128,6 +128,9 @@ class Workflow:
     finished_at: float | None
 
 
+TASK_ROW = 1024  # bytes that a task, its attempt and its events take besides what its caller said
+
+
 @dataclasses.dataclass(frozen=True)
 class Usage:
     """How much a project keeps, or a transaction adds. Bytes are of definitions, specs, outputs and logs."""

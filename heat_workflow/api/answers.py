@@ -125,10 +125,28 @@ class Tasks(Shown):
     next_marker: Id | None
 
 
-class AddedTasks(Shown):
-    """The tasks of one request, in its order; a fan-out gives one per server."""
+class TaskInBrief(Shown):
+    """One of many tasks: which it is and how it stands."""
 
-    tasks: list[Task]
+    id: Id
+    workflow_id: Id
+    name: str
+    fanout: str | None
+    server: str | None
+    action: str
+    state: TaskState
+    attempt: int
+    agent_id: Id | None
+    detached: bool = Field(description="Its owner has given it up")
+    confirmed: bool | None = Field(description="Of a cancelled task: whether its agent confirmed the end of the hook")
+    undo_of: Id | None
+    created_at: Moment
+
+
+class AddedTasks(Shown):
+    """The tasks of one request, in its order; a fan-out gives one per server. What was sent is not sent back."""
+
+    tasks: list[TaskInBrief]
 
 
 class Added(pydantic.RootModel[Task | AddedTasks]):

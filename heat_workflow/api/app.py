@@ -101,7 +101,7 @@ def build(
     wakeups = Wakeups()
     queue = TaskQueue(store, wakeups)
     polls = Polls(queue, wakeups, str(uuid.uuid4()) if store.shared else None)
-    numbers = metrics.Metrics(store.finished, polls.count)
+    numbers = metrics.Metrics(store.finished, polls.count, lambda: store.listening)
     services = Services(queue, polls, identity, policy, Limits(), sources, releases, Quotas(queue, quota), max_wait)
 
     @contextlib.asynccontextmanager

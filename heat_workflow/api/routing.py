@@ -69,6 +69,12 @@ class Call:
         assert self.agent is not None
         return self.agent.id
 
+    @property
+    def caller(self) -> str:
+        """The agent and where it calls from: what somebody else does with its credential elsewhere is not held
+        against it."""
+        return f"{self.agent_id} at {self.source}"
+
     def leaving(self) -> asyncio.Future[None]:
         """Done when the caller has gone away. Begun once the body was read; cancel it before answering."""
         return asyncio.ensure_future(_gone(self.request))
@@ -197,13 +203,14 @@ async def _answered(route: Route, services: Services, request: Request) -> Answe
     agent: Agent | None = proof.get("agent")
     if agent is None:
         return await route.endpoint(await _read(route, services, request, proof))
-    services.limits.admit_agent(agent.id)
+    caller = f"{agent.id} at {services.sources.of(request)}"
+    services.limits.admit_agent(caller)
     call: Call | None = None
     try:
         call = await _read(route, services, request, proof)
         return await route.endpoint(call)
     except (errors.Malformed, errors.NotFound, errors.Conflict, errors.Invalid) as exc:
-        services.limits.count_refusal(agent.id)
+        services.limits.count_refusal(caller)
         if exc.code in _AUDITED and services.limits.admit_audit(agent.id, "refused"):
             late = route.late(call) if route.late and call and exc.code == "fenced" else None
             await services.queue.write(sessions.record_refusal, agent.id, exc.code, route.path, late)

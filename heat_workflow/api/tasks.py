@@ -13,7 +13,7 @@ from heat_workflow.api.routing import Answer, Call, Route
 from heat_workflow.api.workflows import CONTROL, CREATE, DELETE, GET, page
 from heat_workflow.api.workflows import ONE as WORKFLOW
 from heat_workflow.store import Tx
-from heat_workflow.taskqueue import acting, adding, cancelling, changing, logs, looking, repeating, sessions
+from heat_workflow.taskqueue import acting, adding, cancelling, changing, logs, looking, repeating, sessions, sizes
 
 ROOT = WORKFLOW + "/tasks"
 ONE = ROOT + "/{task_id}"
@@ -59,9 +59,8 @@ async def add_tasks(call: Call) -> Answer:
     several = isinstance(body, schemas.TasksIn)
     wanted = body.tasks if several else [body]
     amend = several and body.amend
-    shown, new = await _add(call, [task.new_task() for task in wanted], None, amend)
-    single = not several and len(shown) == 1
-    return Answer(201 if new else 200, shown[0] if single else {"tasks": shown})
+    tasks, new = await _add(call, [task.new_task() for task in wanted], None, amend)
+    return await _added(call, tasks, new, single=not several and len(tasks) == 1)
 
 
 async def put_task(call: Call) -> Answer:
@@ -72,17 +71,24 @@ async def put_task(call: Call) -> Answer:
     if body.workflow is not None and body.workflow.id != call.path["workflow_id"]:
         raise errors.Invalid(f"body: workflow.id {body.workflow.id} is not the workflow in the path")
     request = body.model_copy(update={"id": task_id}).new_task()
-    shown, new = await _add(call, [request], None if body.workflow is None else body.workflow.name)
-    return Answer(201 if new else 200, shown[0] if body.servers is None else {"tasks": shown})
+    tasks, new = await _add(call, [request], None if body.workflow is None else body.workflow.name)
+    return await _added(call, tasks, new, single=body.servers is None)
 
 
 async def _add(
     call: Call, requests: list[model.NewTask], workflow_name: str | None, amend: bool = False
-) -> tuple[list[dict[str, Any]], bool]:
+) -> tuple[list[model.Task], bool]:
+    sizes.check_request(requests)
     place = (call.project_id, call.path["workflow_id"])
-    tasks, new = await call.quotas.write(call.project_id, adding.add_tasks, *place, requests, workflow_name, amend)
-    details = await call.queue.read(looking.details_of, tasks, definitions=len(tasks) == 1)
-    return [views.task(shown) for shown in details], new
+    return await call.quotas.write(call.project_id, adding.add_tasks, *place, requests, workflow_name, amend)
+
+
+async def _added(call: Call, tasks: list[model.Task], new: bool, *, single: bool) -> Answer:
+    status = 201 if new else 200
+    if not single:
+        return Answer(status, {"tasks": [views.brief(task) for task in tasks]})
+    (details,) = await call.queue.read(looking.details_of, tasks, definitions=True)
+    return Answer(status, views.task(details))
 
 
 async def show_task(call: Call) -> Answer:
@@ -141,8 +147,7 @@ async def act_on_tasks(call: Call) -> Answer:
     if body.action in ("detach", "remove") and not call.allowed(DELETE):
         raise errors.Forbidden(f"the policy {DELETE} does not allow this with your roles", code="policy")
     tasks = await call.queue.write(acting.act, call.project_id, call.path["workflow_id"], body.action, body.ids)
-    details = await call.queue.read(looking.details_of, tasks, definitions=False)
-    return Answer(202, {"tasks": [views.task(shown) for shown in details]})
+    return Answer(202, {"tasks": [views.brief(task) for task in tasks]})
 
 
 async def show_log(call: Call) -> Answer:

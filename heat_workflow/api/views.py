@@ -7,9 +7,10 @@ import datetime
 from collections.abc import Mapping
 from typing import Any
 
-from heat_workflow.model import LEASE, Agent, Attempt, Event, Json, Workflow
+from heat_workflow.model import LEASE, Agent, Attempt, Event, Json, Task, Workflow
 from heat_workflow.taskqueue.claiming import Claimed
 from heat_workflow.taskqueue.looking import Details
+from heat_workflow.taskqueue.sessions import CLAIMS_WITH_NONCE
 
 MASK = "******"
 
@@ -75,6 +76,26 @@ def task(details: Details, *, reveal: bool = False) -> dict[str, Any]:
     return view
 
 
+def brief(shown: Task) -> dict[str, Any]:
+    """One of many tasks that a request was about: which it is and how it stands, without what its caller sent, so that
+    the answer about a fan-out is no multiple of the request."""
+    return {
+        "id": shown.id,
+        "workflow_id": shown.workflow_id,
+        "name": shown.name,
+        "fanout": shown.fanout,
+        "server": shown.spec.get("server"),
+        "action": shown.action,
+        "state": shown.state.value,
+        "attempt": shown.attempt,
+        "agent_id": shown.agent_id,
+        "detached": shown.detached,
+        "confirmed": shown.confirmed,
+        "undo_of": shown.undo_of,
+        "created_at": time(shown.created_at),
+    }
+
+
 def masked(values: Any, hidden: Any) -> dict[str, Any]:
     """The values with those named by ``hidden`` covered."""
     covered = set(hidden) if isinstance(hidden, list) else set()
@@ -118,7 +139,7 @@ def agent(shown: Agent, running: list[str]) -> dict[str, Any]:
         "heat": shown.heat,
         "version": shown.version,
         "os": shown.inventory.get("os"),
-        "inventory": dict(shown.inventory),
+        "inventory": {name: value for name, value in shown.inventory.items() if name != CLAIMS_WITH_NONCE},
         "created_at": time(shown.created_at),
         "enrolled_at": time(shown.join_used_at),
         "last_seen_at": time(shown.last_seen_at),

@@ -10,7 +10,7 @@ from heat_workflow import model
 from heat_workflow.api import answers, queries, schemas, views
 from heat_workflow.api.routing import Answer, Call, Route
 from heat_workflow.store import Tx
-from heat_workflow.taskqueue import adding, events, repeating, workflows
+from heat_workflow.taskqueue import adding, events, repeating, sizes, workflows
 
 ROOT = "/v1/workflows"
 ONE = ROOT + "/{workflow_id}"
@@ -49,6 +49,8 @@ async def put_workflow(call: Call) -> Answer:
 
 
 async def _create(call: Call, workflow_id: str | None, body: schemas.WorkflowIn) -> Answer:
+    tasks = [task.new_task() for task in body.tasks]
+    sizes.check_request(tasks)
     workflow, new = await call.quotas.write(
         call.project_id,
         adding.create_workflow,
@@ -58,7 +60,7 @@ async def _create(call: Call, workflow_id: str | None, body: schemas.WorkflowIn)
         body.tags,
         body.sealed,
         body.on_failure,
-        [task.new_task() for task in body.tasks],
+        tasks,
     )
     return Answer(201 if new else 200, await call.queue.read(_shown, call.project_id, workflow.id))
 

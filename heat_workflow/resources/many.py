@@ -12,7 +12,7 @@ from typing import Any
 from heat.engine import sync_point
 
 from heat_workflow import errors
-from heat_workflow.resources import deciding, slots, undoing
+from heat_workflow.resources import deciding, secrecy, slots, undoing
 from heat_workflow.resources.repeating import Repeating
 from heat_workflow.resources.slots import History, Slot
 from heat_workflow.resources.turns import LOG, Turn, TurnTaker
@@ -24,7 +24,7 @@ LET_GO_KEY = "heat_workflow_let_go"  # in the data of a resource whose deletion 
 RETRY_KEY = "heat_workflow_retry"  # in the data of a COMPLETE resource with failures: the next update tries them again
 
 
-class ManyTasks(Repeating, TurnTaker):
+class ManyTasks(Repeating, TurnTaker, secrecy.KeepsSecrets):
     """A resource whose actions each add many tasks. Subclasses say what is wanted and when that failed.
 
     Nothing is kept in a handler but the place where it stands: an action begins by looking at what the API has. So
@@ -32,6 +32,7 @@ class ManyTasks(Repeating, TurnTaker):
     """
 
     always_replace_on_check_failed = False
+    secret_data = frozenset({SALT_KEY})
     adds_tasks = True  # marks the types that edges between tasks end at
 
     _found: History | None = None  # what was attached when an update began
@@ -240,11 +241,11 @@ class ManyTasks(Repeating, TurnTaker):
 
     def _salt(self) -> str:
         """What makes digests this resource's own, so that inputs cannot be guessed from one."""
-        salt = self.data().get(SALT_KEY)
+        salt = self._secret(SALT_KEY)
         if salt is None:
             salt = secrets.token_hex(16)
             self.data_set(SALT_KEY, salt, redact=True)
-        return str(salt)
+        return salt
 
     def _note_failures(self, failed: bool) -> None:
         """Have the next update try the tolerated failures again."""

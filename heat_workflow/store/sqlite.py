@@ -97,6 +97,7 @@ class SqliteStore:
         self._wake: Callable[[Mapping[str, int]], None] = lambda keys: None
         self._glancing: sa.Connection | None = None
         self._closed = False
+        self.listening: bool | None = None
         self.finished: collections.Counter[str] = collections.Counter()
 
     async def start(self, wake: Callable[[Mapping[str, int]], None]) -> None:

@@ -55,6 +55,7 @@ class Quotas:
             return await self._queue.write(use_case, *args, **kwargs)
 
         def admitted(tx: Tx) -> tuple[T, Usage]:
+            tx.ceiling = lambda growth: self._admit(kept.usage, growth)
             result = use_case(tx, *args, **kwargs)
             self._admit(kept.usage, tx.growth)
             return result, tx.growth

@@ -8,7 +8,7 @@ import pytest
 from guest_agent import pump
 from heat_workflow import conf
 from heat_workflow.api import guard, guest_schemas, limits, reading, strict_json
-from heat_workflow.taskqueue import logs
+from heat_workflow.taskqueue import logs, sizes
 from tests.docs.pages import ADMIN
 
 TEXT = " ".join((ADMIN / "limits.rst").read_text().split())
@@ -24,7 +24,8 @@ MAX_WAIT = next(option.default for option in conf.API if option.name == "max_wai
         f"heartbeats: 1 in {1 / limits.HEARTBEATS.per_second:g} seconds for each task, "
         f"{limits.HEARTBEATS.burst} at once",
         f"log chunks: {limits.LOG_CHUNKS.per_second:g} per second for each task, {limits.LOG_CHUNKS.burst} at once",
-        f"hello and rotation: {limits.SESSIONS.per_second:g} per second and agent, {limits.SESSIONS.burst} at once",
+        f"hello: {limits.SESSIONS.per_second:g} per second and agent, {limits.SESSIONS.burst} at once",
+        f"rotation: {limits.ROTATIONS.per_second * 60:g} per minute and agent, {limits.ROTATIONS.burst} at once",
         f"that were refused: {limits.REFUSALS.per_second:g} per second, {limits.REFUSALS.burst} at once",
         f"downloads of the agent: {limits.DOWNLOADS.per_second:g} per second and source address, "
         f"{limits.DOWNLOADS.burst} at once",
@@ -38,6 +39,7 @@ MAX_WAIT = next(option.default for option in conf.API if option.name == "max_wai
         f"{guest_schemas.OUTPUTS_MOST // KIB} KiB",
         f"live log of an attempt - {logs.KEPT_MOST // MIB} MiB",
         f"head {pump.HEAD // KIB} KiB and tail {pump.TAIL // KIB} KiB",
+        f"multiplied by servers - {sizes.REQUEST_MOST // MIB} MiB",
         f"a wait - {MAX_WAIT:g} s",
     ],
 )

@@ -67,6 +67,12 @@ LIST_AGENT_EVENTS = (
     .order_by(t.agent_event.c.id)
     .limit(p("most", type_=sa.Integer))
 )
+RECENT_AGENT_EVENTS = (
+    sa.select(t.agent_event.c.type, t.agent_event.c.at)
+    .where(t.agent_event.c.agent_id == p("agent_id"))
+    .order_by(t.agent_event.c.id.desc())
+    .limit(p("most", type_=sa.Integer))
+)
 LIST_TASK_EVENTS = (
     sa.select(t.agent_event)
     .where(t.agent_event.c.task_id == p("task_id"))

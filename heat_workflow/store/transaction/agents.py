@@ -93,6 +93,9 @@ class Agents(Base):
     def list_agent_events(self, agent_id: str, after: int, limit: int) -> list[dict[str, Any]]:
         return [_event_of(row) for row in self._run(st.LIST_AGENT_EVENTS, agent_id=agent_id, after=after, most=limit)]
 
+    def recent_agent_events(self, agent_id: str, limit: int) -> list[tuple[str, float]]:
+        return [(type_, at) for type_, at in self._run(st.RECENT_AGENT_EVENTS, agent_id=agent_id, most=limit)]
+
     def list_task_agent_events(self, task_id: str, limit: int) -> list[dict[str, Any]]:
         return [_event_of(row) for row in self._run(st.LIST_TASK_EVENTS, task_id=task_id, most=limit)]
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -36,6 +36,7 @@ class Base:
         self._workflows_added = 0
         self.wakes: collections.Counter[str] = collections.Counter()
         self.finished: list[str] = []  # the states that tasks came to
+        self.ceiling: Callable[[model.Usage], None] | None = None
 
     @property
     def now(self) -> float:
@@ -72,6 +73,10 @@ class Base:
     def growth(self) -> model.Usage:
         tasks = sum(tasks for tasks, _ in self._grown.values())
         return model.Usage(self._workflows_added, tasks, sum(size for _, size in self._grown.values()))
+
+    def foresee(self, growth: model.Usage) -> None:
+        if self.ceiling is not None:
+            self.ceiling(growth)
 
     def grow(self, workflow_id: str, size: int, tasks: int = 0) -> None:
         before = self._grown.get(workflow_id, (0, 0))

@@ -14,8 +14,6 @@ from heat_workflow.store import rows, tables
 from heat_workflow.store.statements import tasks as st
 from heat_workflow.store.transaction.base import Base, chunks
 
-_ROW = 1024  # bytes that a task, its attempt and its events take besides what the caller said
-
 
 class Tasks(Base):
     """Rows of tasks."""
@@ -62,7 +60,7 @@ class Tasks(Base):
         new = [rows.task_row(task) for task in tasks]
         self._many(st.INSERT_TASK, new)
         for row in new:
-            self.grow(row["workflow_id"], _ROW + len(row["spec"]), tasks=1)
+            self.grow(row["workflow_id"], model.TASK_ROW + len(row["spec"]), tasks=1)
         if tasks:
             self.grow(tasks[0].workflow_id, sum(len(rows.dump(body)) for body in definitions.values()))
 
