@@ -12,6 +12,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import pydantic_core
 from oslo_config import cfg
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -57,8 +58,8 @@ async def _openapi(_call: Call) -> Answer:
 
 
 @functools.cache
-def _document() -> dict[str, Any]:
-    return openapi.document(routes(["operator", "guest"]), heat_workflow.__version__)
+def _document() -> bytes:
+    return pydantic_core.to_json(openapi.document(routes(["operator", "guest"]), heat_workflow.__version__))
 
 
 COMMON = [

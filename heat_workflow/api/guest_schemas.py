@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from heat_workflow.api.schemas import Name, Strict, Uuid, ValueName
+from heat_workflow.api.schemas import Name, Strict, Uuid, ValueName, at_most
 
 OUTPUT_MOST = 256 * 1024
 OUTPUTS_MOST = 512 * 1024
@@ -39,8 +39,8 @@ class HelloIn(Strict):
     nonce: Nonce
     previous_nonce: Nonce | None = None
     version: Annotated[str, Field(max_length=64)] | None = None
-    inventory: Annotated[dict[Name, str | int | float | bool | None], Field(max_length=64)] = {}
-    journal: Annotated[list[JournalEntry], Field(max_length=1000)] = []
+    inventory: Annotated[dict[Name, str | int | float | bool | None], Field(max_length=64), at_most(64)] = {}
+    journal: Annotated[list[JournalEntry], Field(max_length=1000, fail_fast=True)] = []
 
 
 class StreamInfo(Strict):
@@ -57,7 +57,7 @@ class NextClaim(Strict):
 class ReportIn(Strict):
     """The outcome of one attempt."""
 
-    attempt: Annotated[int, Field(ge=0, lt=2**63)]
+    attempt: Annotated[int, Field(ge=0, lt=2**31)]
     claim_id: Uuid
     status: Literal["succeeded", "failed", "timed_out", "cancelled"]
     deploy_status_code: Annotated[int, Field(ge=-(2**31), lt=2**31)] | None = None
@@ -65,7 +65,7 @@ class ReportIn(Strict):
     deploy_stderr: Text64K = ""
     stdout_info: StreamInfo | None = None
     stderr_info: StreamInfo | None = None
-    outputs: Annotated[dict[ValueName, Any], Field(max_length=256)] = {}
+    outputs: Annotated[dict[ValueName, Any], Field(max_length=256), at_most(256)] = {}
     reason: Annotated[str, Field(max_length=1024)] | None = None
     claim: NextClaim | None = None
 
@@ -81,11 +81,11 @@ class ClaimIn(Strict):
     claim_id: Uuid
     wait: Wait = 0
     nonce: Nonce | None = None
-    reports: Annotated[list[ListedReport], Field(max_length=100)] = []
+    reports: Annotated[list[ListedReport], Field(max_length=100, fail_fast=True)] = []
 
 
 class HeartbeatIn(Strict):
-    attempt: Annotated[int, Field(ge=0, lt=2**63)]
+    attempt: Annotated[int, Field(ge=0, lt=2**31)]
     claim_id: Uuid
 
 
@@ -96,6 +96,6 @@ class LogChunk(Strict):
 
 
 class LogIn(Strict):
-    attempt: Annotated[int, Field(ge=0, lt=2**63)]
+    attempt: Annotated[int, Field(ge=0, lt=2**31)]
     claim_id: Uuid
-    chunks: Annotated[list[LogChunk], Field(min_length=1, max_length=64)]
+    chunks: Annotated[list[LogChunk], Field(min_length=1, max_length=64, fail_fast=True)]

@@ -26,7 +26,7 @@ from heat_workflow.api.identity import Operator, OperatorIdentity, Sources, bear
 from heat_workflow.api.limits import Limits
 from heat_workflow.api.policies import Policy
 from heat_workflow.api.problems import common_headers, error_response, new_request_id, refusal
-from heat_workflow.api.proof import proven_agent
+from heat_workflow.api.proof import prove_join_token, proven_agent
 from heat_workflow.model import Agent
 from heat_workflow.releases import Releases
 from heat_workflow.taskqueue import TaskQueue, credentials, ending, sessions
@@ -178,7 +178,7 @@ async def _handle(by_method: Mapping[str, Route], services: Services, request: R
         LOG.exception("%s failed: %s %s", request_id, request.method, route.path)
         detail = f"the API failed; its log says more under {request_id}"
         return error_response(500, "internal", detail, request_id)
-    return _response(answer, request_id)
+    return _head_of(answer, request_id) if request.method == "HEAD" else _response(answer, request_id)
 
 
 def _request_id(request: Request) -> str:
@@ -219,10 +219,12 @@ async def _read(route: Route, services: Services, request: Request, proof: Mappi
         reading.refuse_query(request)
     else:
         query = reading.validated(route.query, reading.query_of(request), "query")
+        if request.method == "HEAD" and "wait" in route.query.model_fields:
+            query = query.model_copy(update={"wait": 0})  # there is nothing to wait for: the answer is not shown
     if route.body is None:
         await reading.refuse_body(request)
     else:
-        body = reading.validated(route.body, await reading.json_body(request, may_lack=route.body_may_lack), "body")
+        body = await reading.json_body(request, route.body, may_lack=route.body_may_lack)
     return Call(
         request=request,
         queue=services.queue,
@@ -244,7 +246,9 @@ async def _authenticated(route: Route, services: Services, request: Request) -> 
     if route.caller == "anybody":
         return {}
     if route.caller == "join-token":
-        return {"token": bearer(request.headers.get("authorization"), credentials.JOIN)}
+        token = bearer(request.headers.get("authorization"), credentials.JOIN)
+        await prove_join_token(services.queue, token, services.limits, services.sources.of(request))
+        return {"token": token}
     if route.caller in ("agent", "agent-rotating"):
         token = bearer(request.headers.get("authorization"), credentials.CREDENTIAL)
         rotating = route.caller == "agent-rotating"
@@ -253,6 +257,17 @@ async def _authenticated(route: Route, services: Services, request: Request) -> 
     operator = await services.identity.operator(said, request.method, request.scope["path"])
     services.policy.check(route.caller, operator.project_id, operator.credentials())
     return {"operator": operator}
+
+
+def _head_of(answer: Answer, request_id: str) -> Response:
+    """The headers that the answer would have, at once: a stream is not begun. Its length is left out unless known."""
+    if answer.stream is None:
+        return _response(answer, request_id)
+    headers = {**common_headers(request_id), **answer.headers}
+    head = Response(None, answer.status, headers, answer.content_type)
+    if "content-length" not in {name.lower() for name in answer.headers}:
+        del head.headers["content-length"]
+    return head
 
 
 def _response(answer: Answer, request_id: str) -> Response:
