@@ -36,6 +36,7 @@ from heat_workflow.taskqueue.quotas import Quotas
 LOG = logging.getLogger(__name__)
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _AUDITED = ("task-not-found", "fenced", "undeclared-output", "invalid")  # an agent reaches beyond what is its own
+_PATH_TOLD = 300  # characters of a path that the log repeats
 _REQUEST_ID = re.compile(r"req-[0-9a-f-]{36}")
 
 
@@ -162,10 +163,10 @@ class _Endpoint:
 
 
 async def _handle(by_method: Mapping[str, Route], services: Services, request: Request) -> Response:
-    request_id = _request_id(request)
+    request_id = new_request_id()
     route = by_method["GET" if request.method == "HEAD" else request.method]
     try:
-        answer = await _answered(route, services, request)
+        answer = await _answered(route, services, request, request_id)
     except errors.HeatWorkflowError as exc:
         return refusal(exc, request_id)
     except ClientDisconnect:
@@ -181,19 +182,19 @@ async def _handle(by_method: Mapping[str, Route], services: Services, request: R
     return _head_of(answer, request_id) if request.method == "HEAD" else _response(answer, request_id)
 
 
-def _request_id(request: Request) -> str:
-    """A new id; the caller's own (Heat's) is logged beside it."""
-    request_id = new_request_id()
+def _note_caller(request: Request, request_id: str) -> None:
+    """Log an operator's own request id (Heat's) beside ours; a stranger's would only fill the log."""
     theirs = request.headers.get("x-openstack-request-id", "")
     if _REQUEST_ID.fullmatch(theirs):
         path = ascii(request.url.path)[1:-1]  # what a caller writes into it ends no line and moves no cursor (S41)
-        LOG.info("%s is %s of the caller: %s %s", request_id, theirs, request.method, path)
-    return request_id
+        LOG.info("%s is %s of the caller: %s %s", request_id, theirs, request.method, path[:_PATH_TOLD])
 
 
-async def _answered(route: Route, services: Services, request: Request) -> Answer:
+async def _answered(route: Route, services: Services, request: Request, request_id: str) -> Answer:
     """Prove who calls, then read what they say: a stranger costs no parsing."""
     proof = await _authenticated(route, services, request)
+    if "operator" in proof:
+        _note_caller(request, request_id)
     agent: Agent | None = proof.get("agent")
     if agent is None:
         return await route.endpoint(await _read(route, services, request, proof))

@@ -272,9 +272,9 @@ class WorkflowIn(Strict):
     tags: Annotated[list[Name], Field(max_length=64, fail_fast=True)] = Field(default_factory=list)
     sealed: bool = False
     on_failure: Literal["stop", "undo"] = "stop"
-    tasks: Annotated[
-        list[TaskIn], Field(max_length=10_000, fail_fast=True), pydantic.BeforeValidator(_few_parts)
-    ] = Field(default_factory=list)
+    tasks: Annotated[list[TaskIn], Field(max_length=10_000, fail_fast=True), pydantic.BeforeValidator(_few_parts)] = (
+        Field(default_factory=list)
+    )
 
 
 class WorkflowPatch(Strict):
