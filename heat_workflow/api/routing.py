@@ -22,11 +22,12 @@ from starlette.types import Receive, Scope, Send
 
 from heat_workflow import errors
 from heat_workflow.api import reading
-from heat_workflow.api.identity import Operator, OperatorIdentity, Sources, bearer
+from heat_workflow.api.identity import OperatorIdentity, Sources, bearer
 from heat_workflow.api.limits import Limits
 from heat_workflow.api.policies import Policy
 from heat_workflow.api.problems import common_headers, error_response, new_request_id, refusal
 from heat_workflow.api.proof import prove_join_token, proven_agent
+from heat_workflow.api.verdicts import Operator
 from heat_workflow.model import Agent
 from heat_workflow.releases import Releases
 from heat_workflow.taskqueue import TaskQueue, credentials, ending, sessions
@@ -255,7 +256,9 @@ async def _authenticated(route: Route, services: Services, request: Request) -> 
         rotating = route.caller == "agent-rotating"
         return {"token": token, "agent": await proven_agent(services.queue, token, rotating=rotating)}
     said = request.headers.get("x-auth-token")
-    operator = await services.identity.operator(said, request.method, request.scope["path"])
+    operator = await services.identity.operator(
+        said, request.method, request.scope["path"], services.sources.of(request)
+    )
     services.policy.check(route.caller, operator.project_id, operator.credentials())
     return {"operator": operator}
 
