@@ -156,7 +156,7 @@ def compose(conf: cfg.ConfigOpts) -> Starlette:
     identity: OperatorIdentity = NoAuth() if conf.api.auth_strategy == "noauth" else Keystone(conf)
     sources = Sources(conf.api.trusted_proxies)
     store = open_store(conf.database.connection, conf.secrets.key_file)
-    quota = Usage(conf.quota.workflows, conf.quota.tasks, conf.quota.bytes)
+    quota = Usage(conf.quota.workflows, conf.quota.tasks, conf.quota.bytes, conf.quota.agents)
     releases = Releases(conf.api.agents_dir)
     return build(store, identity, Policy(conf), conf.api.serve, sources, releases, quota, conf.api.max_wait)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+import pydantic
 from pydantic import Field
 
 from heat_workflow.api.schemas import Name, Strict, Uuid, ValueName, at_most
 
 OUTPUT_MOST = 256 * 1024
 OUTPUTS_MOST = 512 * 1024
+INVENTORY_MOST = 8 * 1024  # bytes
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Wait = Annotated[float, Field(ge=0, le=50)]
 Nonce = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$")]
@@ -35,11 +37,26 @@ class JournalEntry(Strict):
     stage: Literal["claimed", "started", "finished"]
 
 
+def _small(inventory: dict[str, Any]) -> dict[str, Any]:
+    size = sum(len(name.encode()) + len(str(value).encode()) for name, value in inventory.items())
+    if size > INVENTORY_MOST:
+        raise ValueError(f"holds {INVENTORY_MOST} bytes at most, not {size}")
+    return inventory
+
+
+Inventory = Annotated[
+    dict[Name, str | int | float | bool | None],
+    Field(max_length=64),
+    at_most(64),
+    pydantic.AfterValidator(_small),
+]
+
+
 class HelloIn(Strict):
     nonce: Nonce
     previous_nonce: Nonce | None = None
     version: Annotated[str, Field(max_length=64)] | None = None
-    inventory: Annotated[dict[Name, str | int | float | bool | None], Field(max_length=64), at_most(64)] = {}
+    inventory: Inventory = {}
     journal: Annotated[list[JournalEntry], Field(max_length=1000, fail_fast=True)] = []
 
 

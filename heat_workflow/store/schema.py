@@ -41,6 +41,8 @@ def sync(url: str, phase: str | None = None, scripts: Path = MIGRATIONS) -> list
     ``phase`` is ``pre`` (while replicas of the release before run), ``post`` (when none is left) or None (both, with
     every replica stopped). Conflict where the steps of the phase cannot be taken now.
     """
+    if sa.make_url(url).get_backend_name() == "sqlite":
+        sqlite.keep_private(url)
     with _connected(url, {"connect_timeout": 10}) as connection, connection.begin():  # a step may take its time
         lock = _LOCKS.get(connection.dialect.name)
         if lock is not None:

@@ -33,7 +33,7 @@ class Base:
         self._now = now
         self._events: dict[str, list[tuple[str, str | None, str]]] = {}
         self._grown: dict[str, tuple[int, int]] = {}  # by workflow, tasks and bytes
-        self._workflows_added = 0
+        self._workflows_added = self._agents_added = 0
         self.wakes: collections.Counter[str] = collections.Counter()
         self.finished: list[str] = []  # the states that tasks came to
 
@@ -71,7 +71,8 @@ class Base:
     @property
     def growth(self) -> model.Usage:
         tasks = sum(tasks for tasks, _ in self._grown.values())
-        return model.Usage(self._workflows_added, tasks, sum(size for _, size in self._grown.values()))
+        size = sum(size for _, size in self._grown.values())
+        return model.Usage(self._workflows_added, tasks, size, self._agents_added)
 
     def grow(self, workflow_id: str, size: int, tasks: int = 0) -> None:
         before = self._grown.get(workflow_id, (0, 0))
