@@ -74,7 +74,7 @@ class NextClaim(Strict):
 class ReportIn(Strict):
     """The outcome of one attempt."""
 
-    attempt: Annotated[int, Field(ge=0, lt=2**31)]
+    attempt: Annotated[int, Field(ge=0, lt=2**63)]
     claim_id: Uuid
     status: Literal["succeeded", "failed", "timed_out", "cancelled"]
     deploy_status_code: Annotated[int, Field(ge=-(2**31), lt=2**31)] | None = None
@@ -102,7 +102,7 @@ class ClaimIn(Strict):
 
 
 class HeartbeatIn(Strict):
-    attempt: Annotated[int, Field(ge=0, lt=2**31)]
+    attempt: Annotated[int, Field(ge=0, lt=2**63)]
     claim_id: Uuid
 
 
@@ -113,6 +113,6 @@ class LogChunk(Strict):
 
 
 class LogIn(Strict):
-    attempt: Annotated[int, Field(ge=0, lt=2**31)]
+    attempt: Annotated[int, Field(ge=0, lt=2**63)]
     claim_id: Uuid
     chunks: Annotated[list[LogChunk], Field(min_length=1, max_length=64, fail_fast=True)]

@@ -20,7 +20,7 @@ from heat_workflow.cmd.room import Room
 
 LOG = logging.getLogger(__name__)
 _HEAD_MOST = guard.URL_MOST + guard.HEADERS_MOST
-_FRAMING_MOST = 64 * 1024  # bytes of chunk heads and trailers around a body, besides as many as the body has
+_FRAMING_MOST = 64 * 1024  # bytes of chunk heads and trailers, besides as many as the body has
 
 
 class BoundedProtocol(HttpToolsProtocol):

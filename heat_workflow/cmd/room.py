@@ -8,7 +8,7 @@ import resource
 from typing import Protocol
 
 LOG = logging.getLogger(__name__)
-_KEPT_BACK = 128  # descriptors for the database, files and keystone
+KEPT_BACK = 128  # descriptors for the database, files and keystone
 _LEAST = 64
 
 
@@ -25,7 +25,7 @@ def connections_most() -> int:
     if soft != resource.RLIM_INFINITY and (hard == resource.RLIM_INFINITY or hard > soft):
         soft = min(hard, 1 << 20) if hard != resource.RLIM_INFINITY else 1 << 20
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return max(soft - _KEPT_BACK, _LEAST) if soft != resource.RLIM_INFINITY else 1 << 20
+    return max(soft - KEPT_BACK, _LEAST) if soft != resource.RLIM_INFINITY else 1 << 20
 
 
 class Room:

@@ -15,6 +15,7 @@ WINDOW = 60.0  # seconds
 ALIKE_MOST = 10  # of one message in a window; the first alone with its traceback
 LOGGER_MOST = 100  # of one logger in a window, whatever they say
 _KEYS_MOST = 1000
+_TALKATIVE = "keystonemiddleware"  # says of every token that is not good, in a line that is no warning
 
 
 class Sparing(logging.Filter):
@@ -28,7 +29,7 @@ class Sparing(logging.Filter):
         self._left_out = 0
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.levelno < logging.WARNING:
+        if record.levelno < logging.WARNING and not record.name.startswith(_TALKATIVE):
             return True
         if self._clock() - self._began >= WINDOW:
             self._began = self._clock()

@@ -4,15 +4,13 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from heat_workflow.api.routing import Route
-from tests.functional.attacks.raw import Heard, listen
+from tests.functional.attacks.raw import Heard, listen, processor_seconds
 from tests.functional.attacks.test_json import BODIED, headers_for
 from tests.functional.attacks.world import ROUTES, World, filled, name_of
 from tests.harness.callers import new_id
@@ -26,11 +24,6 @@ WRONG = [
     f"Authorization: Bearer hwj1.{new_id().replace('-', '')}.{'x' * 43}",
     f"Authorization: Bearer hwa1.{new_id().replace('-', '')}.{'x' * 43}",
 ]
-
-
-def processor_seconds(api: ApiProcess) -> float:
-    fields = Path(f"/proc/{api.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def request(route: Route, world: World, lines: list[str], query: str = "") -> bytes:

@@ -43,6 +43,8 @@ def test_s75_messages_that_differ_are_bounded_by_logger() -> None:
     assert sparing.filter(record("of another", name="b"))
 
 
-def test_what_is_no_warning_is_kept() -> None:
+def test_s75_what_is_no_warning_is_kept_but_of_refused_tokens() -> None:
     sparing = Sparing(Clock())
     assert all(sparing.filter(record("again", logging.INFO)) for _ in range(1000))
+    refused = [record("Rejecting request", logging.INFO, "keystonemiddleware.auth_token") for _ in range(1000)]
+    assert sum(map(sparing.filter, refused)) == ALIKE_MOST
