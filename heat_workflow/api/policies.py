@@ -16,6 +16,7 @@ from heat_workflow import errors
 
 LOG = logging.getLogger(__name__)
 _ALIAS = re.compile(r"rule:([^\s()]+)")
+_UNREADABLE = (ValueError, TypeError, AttributeError)  # what oslo.policy raises for no YAML, or YAML of another shape
 _LOOK_EVERY = 1.0  # seconds between looks whether the operator's file was changed: it is searched for in four places
 READER = "role:reader or role:member or role:admin"
 MEMBER = "role:member or role:admin"
@@ -110,7 +111,7 @@ class Policy:
         self._told: list[str] = []
         try:
             self._enforcer.load_rules()
-        except ValueError as exc:
+        except _UNREADABLE as exc:
             raise errors.Invalid(f"the policy file cannot be read: {exc}") from None
         if unknown := self._unknown_rules():
             raise errors.Invalid(f"the policy file has rules that are not known here: {', '.join(unknown)}")
@@ -123,6 +124,17 @@ class Policy:
             known.update(_ALIAS.findall(str(rule.check_str)))
         return sorted(set(self._enforcer.file_rules) - known)
 
+    def _load_changes(self) -> None:
+        """Take over what the operator changed in the files; one that cannot be read changes nothing."""
+        self._enforcer.use_conf = True
+        try:
+            self._enforcer.load_rules()
+            self._tell_unknown_rules()
+        except _UNREADABLE as exc:
+            LOG.error("The policy file cannot be read, the rules stay as they were: %s", exc)
+        finally:
+            self._enforcer.use_conf = False
+
     def _tell_unknown_rules(self) -> None:
         """A file that is changed while the API runs cannot be refused: say it in the log, once for each change."""
         unknown = self._unknown_rules()
@@ -133,11 +145,8 @@ class Policy:
     def check(self, rule: str, project_id: str, credentials: Mapping[str, Any]) -> None:
         """Raise Forbidden unless the rule lets the caller act in their own project."""
         now = time.monotonic()
-        self._enforcer.use_conf = now - self._looked_at >= _LOOK_EVERY
-        if self._enforcer.use_conf:
+        if now - self._looked_at >= _LOOK_EVERY:
             self._looked_at = now
-        allowed = self._enforcer.enforce(rule, {"project_id": project_id}, dict(credentials))
-        if self._enforcer.use_conf:
-            self._tell_unknown_rules()
-        if not allowed:
+            self._load_changes()
+        if not self._enforcer.enforce(rule, {"project_id": project_id}, dict(credentials)):
             raise errors.Forbidden(f"the policy {rule} does not allow this with your roles", code="policy")

@@ -81,3 +81,16 @@ def test_s77_one_that_comes_while_the_api_runs_is_told_once(
     assert [record.getMessage() for record in caplog.records if "workflow:create" in record.getMessage()] == [
         "The policy file has rules that are not known here and do nothing: workflow:create"
     ]
+
+
+@pytest.mark.parametrize("text", ["workflows:get: [\n", "- a\n"])
+def test_s77_a_file_that_cannot_be_read_changes_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setattr("heat_workflow.api.policies._LOOK_EVERY", 0)
+    found = policy(tmp_path, '"workflows:get": "role:member"\n')
+    path = tmp_path / "policy.yaml"
+    path.write_text(text)
+    os.utime(path, (2e9, 2e9))
+    assert allowed(found, "reader") == {"agents:get"}
+    assert "the rules stay as they were" in caplog.text
