@@ -138,9 +138,11 @@ class Usage:
     workflows: int = 0
     tasks: int = 0
     bytes: int = 0
+    agents: int = 0
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(self.workflows + other.workflows, self.tasks + other.tasks, self.bytes + other.bytes)
+        both = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
+        return Usage(*(one + another for one, another in both))
 
 
 @dataclasses.dataclass(frozen=True)

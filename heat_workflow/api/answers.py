@@ -184,7 +184,8 @@ class LateReport(Shown):
 
 class Attempts(Shown):
     attempts: list[Attempt]
-    late_reports: list[LateReport] = Field(description="The first 20 of them")
+    late_reports: list[LateReport] = Field(description="The first 20 of them, on the first page")
+    next_marker: int | None = Field(description="Where the next page starts; null on the last one")
 
 
 class WrittenChunk(Shown):

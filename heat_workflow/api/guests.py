@@ -20,9 +20,6 @@ ROOT = "/agent/v1"
 async def enroll(call: Call) -> Answer:
     body: schemas.EnrollIn = call.body
     assert call.token is not None
-    if not await call.queue.read(sessions.knows_join_token, call.token):
-        call.limits.count_wrong_join_token(call.source, call.token.agent_id)
-        raise sessions.refused()
     try:
         agent, new = await call.queue.write(
             sessions.enroll, call.token, body.credential_sha256, body.hw_uuid, body.agent_version

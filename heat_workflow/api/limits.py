@@ -38,6 +38,9 @@ REFUSALS = Rate(
 )  # by agent and source address: an honest one meets a few after a restore, a guesser nothing else
 WRONG_JOIN_TOKENS = Rate(10 / 60, 10)  # by source address, and by agent id
 DOWNLOADS = Rate(20.0, 500)  # by source address: a whole network behind one router boots at once
+TOKENS_AT_ONCE = 8  # by source address: keystone tokens not seen before that are being validated
+TOKENS_WAITING = 50  # by source address: those, and the ones that wait for it
+TOKENS_MOST = 400  # the same, of all sources together
 AUDITS = Rate(1 / 60, 10)  # by agent and kind: security events written down
 
 

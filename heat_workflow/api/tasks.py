@@ -9,8 +9,9 @@ import pydantic
 
 from heat_workflow import errors, model
 from heat_workflow.api import answers, queries, schemas, views
+from heat_workflow.api.pages import page
 from heat_workflow.api.routing import Answer, Call, Route
-from heat_workflow.api.workflows import CONTROL, CREATE, DELETE, GET, page
+from heat_workflow.api.workflows import CONTROL, CREATE, DELETE, GET
 from heat_workflow.api.workflows import ONE as WORKFLOW
 from heat_workflow.store import Tx
 from heat_workflow.taskqueue import acting, adding, cancelling, changing, logs, looking, repeating, sessions, sizes
@@ -48,10 +49,12 @@ async def list_tasks(call: Call) -> Answer:
             query.fanout,
         )
     state = None if query.state is None else query.state.value
-    found = await call.queue.read(
-        looking.list_details, call.project_id, workflow_id, state, query.marker, query.limit, query.fanout
-    )
-    return Answer(200, page([views.task(details) for details in found], "tasks", query.limit))
+
+    def read(tx: Tx) -> bytes:
+        found = looking.each_details(tx, call.project_id, workflow_id, state, query.marker, query.fanout)
+        return page("tasks", map(views.task, found), query.limit)
+
+    return Answer(200, await call.queue.read(read))
 
 
 async def add_tasks(call: Call) -> Answer:
@@ -161,14 +164,18 @@ async def show_log(call: Call) -> Answer:
 
 
 async def list_attempts(call: Call) -> Answer:
-    def read(tx: Tx) -> dict[str, Any]:
+    """A page of attempts; the first has the late reports too."""
+    query: queries.AttemptsQuery = call.query
+
+    def read(tx: Tx) -> bytes:
         task = cancelling.get_task(tx, call.project_id, call.path["workflow_id"], call.path["task_id"])
         hidden = task.spec.get("hidden_outputs")
-        late = tx.list_task_agent_events(task.id, sessions.LATE_MOST)
-        return {
-            "attempts": [views.attempt(attempt, hidden) for attempt in tx.list_attempts(task.id)],
-            "late_reports": [views.late_report(event) for event in late],
-        }
+        found = (tx.find_attempt(task.id, number) for number in range(query.marker + 1, task.attempt + 1))
+        shown = (views.attempt(attempt, hidden) for attempt in found if attempt is not None)
+        late = [] if query.marker else tx.list_task_agent_events(task.id, sessions.LATE_MOST)
+        return page(
+            "attempts", shown, query.limit, "attempt", late_reports=[views.late_report(event) for event in late]
+        )
 
     return Answer(200, await call.queue.read(read))
 
@@ -227,6 +234,7 @@ ROUTES = [
         GET,
         "Every attempt with its result",
         shows=answers.Attempts,
+        query=queries.AttemptsQuery,
         refusals=(404,),
     ),
     Route(

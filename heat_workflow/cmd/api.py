@@ -16,6 +16,12 @@ from heat_workflow import errors
 from heat_workflow.api import app
 from heat_workflow.cmd import serving
 from heat_workflow.cmd.protocol import BoundedProtocol
+from heat_workflow.cmd.room import Room, connections_most
+from heat_workflow.cmd.sparing import spare_the_log
+
+
+class _Protocol(BoundedProtocol):
+    """One connection of this process."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -25,15 +31,17 @@ def main(argv: list[str] | None = None) -> int:
     options.register(conf)
     conf(sys.argv[1:] if argv is None else argv, project="heat-workflow")
     log.setup(conf, "heat-workflow")
+    spare_the_log()
     try:
         application = app.compose(conf)
     except errors.HeatWorkflowError as exc:
         print(f"heat-workflow-api: {exc.detail}", file=sys.stderr)
         return 1
     _spare_the_collector()
+    _Protocol.room = Room(connections_most())
     config = uvicorn.Config(
         application,
-        http=BoundedProtocol,
+        http=_Protocol,
         ws="none",
         lifespan="on",
         proxy_headers=False,  # the application knows which proxies to believe

@@ -46,6 +46,8 @@ def sync(url: str, phase: str | None = None, scripts: Path = MIGRATIONS) -> list
     ``phase`` is ``pre`` (while replicas of the release before run), ``post`` (when none is left) or None (both, with
     every replica stopped). Conflict where the steps of the phase cannot be taken now.
     """
+    if sa.make_url(url).get_backend_name() == "sqlite":
+        sqlite.keep_private(url)
     with _connected(url, {"connect_timeout": 10}) as connection, _turn(connection):  # a step may take its time
         steps = _steps(_current(connection), _chain(scripts), phase)
         for step in steps:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import itertools
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -304,3 +305,21 @@ def test_a_database_that_does_not_answer_is_named(tmp_path: Path) -> None:
         with pytest.raises(errors.Unavailable, match=r"127\.0\.0\.1") as caught:
             schema.check(url)
         assert "secret" not in str(caught.value)
+
+
+def test_s76_the_file_of_sqlite_is_its_owners_alone(tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite"
+    before = os.umask(0o022)
+    try:
+        schema.sync(f"sqlite:///{path}")
+        modes = [path.stat().st_mode & 0o777]
+        path.chmod(0o644)  # as releases before left it
+        schema.sync(f"sqlite:///{path}")
+        modes.append(path.stat().st_mode & 0o777)
+        with sqlite3.connect(path) as connection:
+            connection.execute("CREATE TABLE more (n INTEGER)")
+            modes += [found.stat().st_mode & 0o777 for found in tmp_path.iterdir()]
+        connection.close()
+    finally:
+        os.umask(before)
+    assert set(modes) == {0o600}

@@ -53,6 +53,7 @@ LIST_TOMBSTONES = (
     .order_by(t.agent.c.revoked_at)
     .limit(p("most", type_=sa.Integer))
 )
+AGENTS_KEPT = sa.select(sa.func.count()).where(t.agent.c.project_id == p("project_id"), t.agent.c.state != _REVOKED)
 COUNT_AGENTS = (
     sa.select(t.agent.c.state, t.agent.c.version, sa.func.count())
     .where(t.agent.c.state != _REVOKED)

@@ -32,7 +32,9 @@ class Agents(Base):
         return None if row is None else rows.agent_of(row)
 
     def insert_agent(self, agent: model.Agent) -> bool:
-        return self._insert_missing(tables.agent, rows.agent_row(agent))
+        inserted = self._insert_missing(tables.agent, rows.agent_row(agent))
+        self._agents_added += inserted
+        return inserted
 
     def save_agent(self, agent: model.Agent) -> None:
         row = rows.agent_row(agent)

@@ -33,7 +33,7 @@ class Base:
         self._now = now
         self._events: dict[str, list[tuple[str, str | None, str]]] = {}
         self._grown: dict[str, tuple[int, int]] = {}  # by workflow, tasks and bytes
-        self._workflows_added = 0
+        self._workflows_added = self._agents_added = 0
         self.wakes: collections.Counter[str] = collections.Counter()
         self.finished: list[str] = []  # the states that tasks came to
         self.ceiling: Callable[[model.Usage], None] | None = None
@@ -72,7 +72,8 @@ class Base:
     @property
     def growth(self) -> model.Usage:
         tasks = sum(tasks for tasks, _ in self._grown.values())
-        return model.Usage(self._workflows_added, tasks, sum(size for _, size in self._grown.values()))
+        size = sum(size for _, size in self._grown.values())
+        return model.Usage(self._workflows_added, tasks, size, self._agents_added)
 
     def foresee(self, growth: model.Usage) -> None:
         if self.ceiling is not None:

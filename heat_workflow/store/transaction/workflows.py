@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from heat_workflow import model
 from heat_workflow.store import rows, tables
 from heat_workflow.store.statements import workflows as st
+from heat_workflow.store.statements.agents import AGENTS_KEPT
 from heat_workflow.store.transaction.base import Base
 
 _PAGE = 500  # workflows looked through at a time for those with a tag
@@ -34,7 +35,8 @@ class Workflows(Base):
         return inserted
 
     def usage(self, project_id: str) -> model.Usage:
-        return model.Usage(*(int(count or 0) for count in self._one(st.USAGE, project_id=project_id)))
+        counts = (*self._one(st.USAGE, project_id=project_id), *self._one(AGENTS_KEPT, project_id=project_id))
+        return model.Usage(*(int(count or 0) for count in counts))
 
     def save_workflow(self, workflow: model.Workflow) -> None:
         row = rows.workflow_row(workflow)
