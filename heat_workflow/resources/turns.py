@@ -17,8 +17,8 @@ from heat.objects import stack as stack_object
 from heat_workflow import errors
 from heat_workflow.client import Client
 from heat_workflow.client_plugin import CLIENT_NAME
-from heat_workflow.resources import slots
-from heat_workflow.resources.runs import Run, Runs, find_runs, save_runs
+from heat_workflow.resources import definitions, slots
+from heat_workflow.resources.runs import APPLYING, Run, Runs, find_runs, save_runs
 from heat_workflow.resources.slots import UNFINISHED, History, Slot
 from heat_workflow.resources.waiting import TURNED_BACK
 from heat_workflow.shapes import Task, TaskBody
@@ -36,6 +36,11 @@ class Turn:
     since: float = dataclasses.field(default_factory=time.monotonic)
     until: float = 0.0  # how long the present call may hold
     told: bool = False
+
+    @property
+    def applies(self) -> bool:
+        """Whether the action brings what the template wants into effect."""
+        return self.action in APPLYING
 
     @property
     def patience(self) -> float:
@@ -194,22 +199,36 @@ class TurnTaker(resource.Resource):  # type: ignore[misc]
             save_runs(self, dataclasses.replace(runs, runs=tuple(kept)))
 
     def _begun(self, turn: Turn, history: History) -> Set[Slot]:
-        """Where this action has put a task already, before an outage made it begin again."""
-        newest = ((slot, history.newest(slot)) for slot in history.tasks)
+        """Where this action has put a task already, before an outage made it begin again.
+
+        A DELETE for what an update leaves is not what the update is to run there.
+        """
+        newest = {slot: task for slot in history.tasks if (task := history.newest(slot))}
         return {
             slot
-            for slot, task in newest
-            if task is not None and any(slot.task_id(run_id) == task["id"] for run_id in turn.begun)
+            for slot, task in newest.items()
+            if task["action"] == turn.action or (turn.applies and task["action"] in APPLYING)
+            if any(slot.task_id(run_id) == task["id"] for run_id in turn.begun)
         }
 
 
 def requests_of(chosen: Mapping[Slot, TaskBody], run_id: str) -> list[TaskBody]:
-    """One request per task, and one per action for the members of a fan-out, which share everything else."""
+    """One request per task, and one for the members of a fan-out that share everything but their servers."""
     found: dict[tuple[str, str], TaskBody] = {}
+    prints: dict[tuple[int, ...], str] = {}
     for slot, body in chosen.items():
-        key = (slot.task, body["action"] if slot.member else "")
+        key = (slot.task, _fingerprint(body, prints) if slot.member else "")
         request = found.setdefault(key, {**body, "id": slot.request_id(run_id)})
         if slot.member:
             request.setdefault("servers", {})[slot.member] = body["server"]
             request.pop("server", None)
     return list(found.values())
+
+
+def _fingerprint(body: TaskBody, known: dict[tuple[int, ...], str]) -> str:
+    """The same for bodies that differ in their server only. Bodies made of the same parts are not read twice."""
+    parts = {name: value for name, value in body.items() if name != "server"}
+    key = tuple(id(value) for value in parts.values())
+    if key not in known:
+        known[key] = definitions.digest_of(parts)
+    return known[key]

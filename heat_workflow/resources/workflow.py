@@ -12,7 +12,8 @@ from heat.common import exception
 from heat.engine import attributes, support
 
 from heat_workflow import errors
-from heat_workflow.resources import asked, inline, origin, slots
+from heat_workflow.resources import asked, inline, origin, schema, slots
+from heat_workflow.resources.deciding import Left
 from heat_workflow.resources.inline_tasks import TAKING_DOWN, InlineTasks
 from heat_workflow.resources.many import ManyTasks
 from heat_workflow.resources.runs import find_runs
@@ -28,7 +29,7 @@ from heat_workflow.resources.workflow_schema import (
     workflow_attributes,
     workflow_properties,
 )
-from heat_workflow.shapes import Task, TaskBody, WorkflowBody
+from heat_workflow.shapes import Definition, Json, Task, TaskBody, WorkflowBody
 
 OVER = frozenset({"succeeded", "failed", "cancelled", "undone", "closed"})
 
@@ -54,22 +55,42 @@ class WorkflowResource(InlineTasks, ManyTasks):
         history = self._history() if action in TAKING_DOWN else History({})
         return self._bodies(action, self._salt(), history)
 
-    def _slots(self) -> Set[Slot]:
-        tasks = self._tasks()
-        members = {name: task[SERVERS] if task[SERVERS] is not None else [""] for name, task in tasks.items()}
-        return {Slot(name, str(member)) for name, of in members.items() for member in of}
+    def _places(self) -> Mapping[Slot, str | None]:
+        found: dict[Slot, str | None] = {}
+        for name, task in self._tasks().items():
+            if task[SERVERS] is None:
+                found[Slot(name)] = task[schema.SERVER]
+            for member, server in (task[SERVERS] or {}).items():
+                found[Slot(name, str(member))] = str(server)
+        return found
+
+    def _source_of(self, slot: Slot) -> Definition | None:
+        task = self._tasks().get(slot.task)
+        return None if task is None else self._source(task, self.DELETE)
+
+    def _values_of(self, slot: Slot) -> Mapping[str, Json]:
+        task = self._tasks().get(slot.task)
+        own = {} if task is None else task[schema.INPUT_VALUES] or {}
+        return {**(self.properties[schema.INPUT_VALUES] or {}), **own}
+
+    def _frame(self, slot: Slot, action: str) -> TaskBody:
+        return {"name": slot.task, "heat": origin.heat_origin(self, action)}
 
     def _touched(self, stale: Set[Slot], gone: Set[Slot]) -> Set[Slot]:
         after = inline.dependants(self._tasks(), {slot.task for slot in stale | gone})
-        return stale | {slot for slot in self._slots() if slot.task in after}
+        return stale | {slot for slot in self._places() if slot.task in after}
 
     def _replaces(self, slot: Slot, body: TaskBody, task: Task) -> bool:
         return asked.replaces(body, task)
 
-    def _parting(self, slot: Slot, task: Task) -> TaskBody | None:
-        bodies = self._wanted(self.DELETE) if self.DELETE in self._actions() else {}
-        body = next((body for other, body in bodies.items() if other.task == slot.task), None)
-        return body and {**body, "server": str(task["server"]), "requires": []}
+    def _partings(self, leaving: Mapping[Slot, Left]) -> dict[Slot, TaskBody]:
+        """In reverse order of the edges between the tasks that leave as a whole."""
+        found = super()._partings(leaving)
+        whole = {slot.task for slot in found} - {slot.task for slot in self._places() if slot not in found}
+        return {
+            slot: {**body, "requires": [name for name in body["requires"] if name in whole]}
+            for slot, body in found.items()
+        }
 
     def _completed(self, chosen: Mapping[Slot, TaskBody]) -> Mapping[Slot, TaskBody]:
         """Values of tasks whose name is held by a run that gives none (a SUSPEND) come from the one in effect."""
@@ -196,7 +217,7 @@ class WorkflowResource(InlineTasks, ManyTasks):
             return self._api().get_graph(self._workflow_id())
         history = self._last_known()
         shown = history.newest if name == STATES else history.ran
-        latest = {slot: task for slot in sorted(self._slots()) if (task := shown(slot))}
+        latest = {slot: task for slot in sorted(self._places()) if (task := shown(slot))}
         if name == STATES:
             return slots.by_name({slot: task["state"] for slot, task in latest.items()})
         return slots.outputs_by_name(latest)

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Set
 from typing import Any
 
-from heat_workflow.resources.deciding import Aim, Decision, decide
+from heat_workflow.resources.deciding import Aim, Decision, Left, Standing, decide
 from heat_workflow.resources.slots import History, Slot
 from heat_workflow.shapes import Task, TaskBody
 
@@ -25,15 +25,27 @@ def task(
 
 
 def decided(
-    wanted: dict[Slot, str], *tasks: Task, rolling: bool = False, begun: Set[Slot] = frozenset(), **fields: Any
+    wanted: dict[Slot, str],
+    *tasks: Task,
+    rolling: bool = False,
+    begun: Set[Slot] = frozenset(),
+    before: dict[Slot, Standing] | None = None,
+    actions: str = "CREATE UPDATE",
+    **fields: Any,
 ) -> Decision:
+    """What is decided where every slot is wanted on server s, with a body of that digest for each of the actions."""
+
     def body(action: str, digest: str) -> TaskBody:
         return {"action": action, "server": "s", "heat": {"digest": digest}}
 
-    creating = {slot: body("CREATE", digest) for slot, digest in wanted.items()}
-    updating = {slot: body("UPDATE", digest) for slot, digest in wanted.items()}
-    aim = Aim(wanted.keys(), creating, updating, lambda *_: False, fields.pop("touched", lambda stale, gone: stale))
-    return decide(aim, History.of(tasks, RUNS), begun, rolling)
+    creating, updating = (
+        {slot: body(action, digest) for slot, digest in wanted.items() if action in actions}
+        for action in ("CREATE", "UPDATE")
+    )
+    replacing = fields.pop("replacing", lambda *_: False)
+    touched = fields.pop("touched", lambda stale, gone: stale)
+    aim = Aim(dict.fromkeys(wanted, "s"), creating, updating, replacing, touched)
+    return decide(aim, before or {}, History.of(tasks, RUNS), begun, rolling)
 
 
 def chosen(decision: Decision) -> dict[Slot, str]:
@@ -65,13 +77,15 @@ def test_a_suspend_in_between_changes_nothing() -> None:
 def test_another_server_is_created_anew_and_left_behind_on_the_old() -> None:
     old = task(C, 0, server="other")
     decision = decided({C: "1"}, old)
-    assert (chosen(decision), decision.leaving) == ({C: "CREATE"}, {C: old})
+    assert (chosen(decision), decision.leaving) == ({C: "CREATE"}, {C: Left("other", old)})
 
 
-def test_what_is_gone_leaves_if_it_was_in_effect() -> None:
+def test_what_is_gone_leaves_if_anything_was_deployed() -> None:
     kept, gone, failed = task(A, 0), task(B, 0), task(C, 0, "failed")
     decision = decided({A: "1"}, kept, gone, failed)
-    assert (decision.gone, decision.leaving, chosen(decision)) == ({B, C}, {B: gone}, {})
+    left = {B: Left("s", gone), C: Left("s", failed)}
+    assert (decision.gone, decision.leaving, chosen(decision)) == ({B, C}, left, {})
+    assert [one.in_effect for one in left.values()] == [gone, None], "what failed has nothing to undo"
 
 
 def test_a_rollback_takes_back_only_what_succeeded_since() -> None:
