@@ -125,11 +125,7 @@ class TaskGroupResource(Asked, ManyTasks):
         self._note_failures(bool(bad) and tolerated)
         if not bad or tolerated:
             return
-        ran = [f"{name} ({task.get('server')}) {slots.why(task)}" for name, task in bad.items() if not _skipped(task)]
-        skipped = [name for name, task in bad.items() if _skipped(task)]
-        if skipped:
-            ran.append(f"not begun on {len(skipped)}: {', '.join(skipped[: slots.REASONS_SHOWN])}")
-        raise exception.Error(f"task {self.name} failed on {len(bad)} of {len(tasks)} servers: {slots.listed(ran)}")
+        raise exception.Error(f"task {self.name} {_failures(bad, len(tasks))}")
 
     def _max_errors(self, action: str) -> int:
         """Failures that are tolerated: an update creates where servers are new."""
@@ -205,5 +201,14 @@ class TaskGroupResource(Asked, ManyTasks):
             )
 
 
-def _skipped(task: Task) -> bool:
-    return task["state"] == "skipped"
+def _failures(bad: Mapping[str, Task], of: int) -> str:
+    """What went wrong: how many failed, where and why, and where nothing was begun because of that."""
+    failed = [name for name, task in bad.items() if task["state"] in slots.FAILED]
+    skipped = [name for name, task in bad.items() if task["state"] == "skipped"]
+    ended = [name for name in bad if name not in skipped]
+    said = [f"{name} ({bad[name].get('server')}) {slots.why(bad[name])}" for name in ended]
+    what = "failed" if failed else "was ended"
+    parts = [f"{what} on {len(failed or ended)} of {of} servers: {slots.listed(said)}"] if ended else []
+    if skipped:
+        parts.append(f"not begun on {len(skipped)}: {', '.join(skipped[: slots.REASONS_SHOWN])}")
+    return "; ".join(parts)

@@ -12,7 +12,7 @@ from typing import Any
 from heat.engine import sync_point
 
 from heat_workflow import errors
-from heat_workflow.resources import deciding, definitions, origin, parting, schema, slots, undoing
+from heat_workflow.resources import deciding, definitions, origin, parting, schema, slots, telling, undoing
 from heat_workflow.resources.repeating import Repeating
 from heat_workflow.resources.slots import UNFINISHED, History, Slot
 from heat_workflow.resources.turns import LOG, Turn, TurnTaker
@@ -164,12 +164,13 @@ class ManyTasks(Repeating, TurnTaker):
         wanted, history = self._wanted(turn.action), self._history()
         if not wanted:
             return
+        turn.adopted.update(task["id"] for task in history.live())
         begun = set(self._begun(turn, history))
         if turn.action == self._repeated:
             begun |= {slot for slot, body in wanted.items() if slots.does_already(history.newest(slot), body)}
         yield from self._end(turn, [task for slot, task in self._newest(history).items() if slot not in begun])
         yield from self._run(turn, {slot: body for slot, body in wanted.items() if slot not in begun})
-        self._conclude(turn.action, self._newest(self._history(), wanted))
+        self._conclude(turn, self._newest(self._history(), wanted))
 
     def _apply_steps(self, turn: Turn) -> Iterator[None]:
         """Bring what the template wants into effect: run what changed or failed, take back what goes."""
@@ -187,13 +188,14 @@ class ManyTasks(Repeating, TurnTaker):
         history = self._latest or self._history()
         self._act("detach", history.superseded())
         self._forget_runs(history)
-        self._conclude(turn.action, self._newest(history, plan.judged))
+        self._conclude(turn, self._newest(history, plan.judged))
         parting.forget_parted(self)
 
     def _plan(
         self, turn: Turn, aim: deciding.Aim, before: Mapping[Slot, deciding.Standing], rolling: bool
     ) -> deciding.Decision:
         self._found = self._history()
+        turn.adopted.update(task["id"] for task in self._found.live())
         return deciding.decide(aim, before, self._found, self._begun(turn, self._found), rolling)
 
     def _standing(self) -> dict[Slot, deciding.Standing]:
@@ -285,9 +287,17 @@ class ManyTasks(Repeating, TurnTaker):
         tasks = (task for tasks in (self._found or History({})).tasks.values() for task in tasks)
         parting.keep_entries(self, new, {digest for task in tasks if (digest := _digest(task))})
 
-    def _conclude(self, action: str, tasks: Mapping[Slot, Task]) -> None:
-        if self._waits():
-            self._judge(action, tasks)
+    def _conclude(self, turn: Turn, tasks: Mapping[Slot, Task]) -> None:
+        if not self._waits():
+            return
+        said = telling.notes(task for slot, task in tasks.items() if self._is_of(turn, slot, task))
+        if said:
+            self._say(slots.listed(said))
+        self._say_of_undos(turn, tasks)
+        self._judge(turn.action, tasks)
+
+    def _say_of_undos(self, turn: Turn, tasks: Mapping[Slot, Task]) -> None:
+        """In events, the failures of undos that the tasks API began by itself."""
 
     def _delete_steps(self, turn: Turn) -> Iterator[None]:
         """End what runs; DELETE tasks where they are wanted, else undo what stays behind; then let go of all."""
@@ -308,7 +318,7 @@ class ManyTasks(Repeating, TurnTaker):
         history = self._latest or self._history()
         newest = self._newest(history, wanted)
         self._say_of_skipped(newest)
-        self._conclude(turn.action, {slot: task for slot, task in newest.items() if not slots.is_lost(task)})
+        self._conclude(turn, {slot: task for slot, task in newest.items() if not slots.is_lost(task)})
         self.data_set(LET_GO_KEY, "1")
         self._let_go(history)
 

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Collection, Iterable, Mapping, Set
 from typing import Any, cast
 
-from heat_workflow.resources import definitions, slots
+from heat_workflow.resources import asked, definitions, schema, slots
 from heat_workflow.resources.slots import Slot
 from heat_workflow.shapes import Definition, Json, Task, TaskBody
 
@@ -23,34 +23,22 @@ ENTRIES_KEY = "heat_workflow_deletes"  # the DELETE entries of the components th
 PARTED_KEY = "heat_workflow_parted"  # where an update that has not come to its end has run DELETE, and nothing before
 MOST = 60_000  # characters in a row of resource data: a TEXT of MariaDB holds 65,535 bytes
 
-_KEPT = (
-    "capabilities",
-    "timeout",
-    "pickup_timeout",
-    "max_attempts",
-    "retry_delay",
-    "run_as",
-    "priority",
-    "concurrency_key",
-    "hidden_inputs",
-    "hidden_outputs",
-    "on_interrupt",
-)
+_KEPT = (*asked.PASSED_ON, schema.ON_INTERRUPT)
 
 
 def definition_for(
-    kept: Definition | None, source: Definition | None, asked: TaskBody | None, record: Definition | None
+    kept: Definition | None, source: Definition | None, wanted: TaskBody | None, record: Definition | None
 ) -> Definition | None:
     """What DELETE runs of work that the template does not ask for any more, None if nothing.
 
-    ``kept`` is the entry of a component that was put down when it was deployed; ``source`` and ``asked`` are what the
+    ``kept`` is the entry of a component that was put down when it was deployed; ``source`` and ``wanted`` are what the
     template asks for, the component and its DELETE; ``record`` is what the tasks API has of the task, None if DELETE
     is not among the actions.
     """
     if kept is not None:
         return kept
     if source is not None and source["group"] == definitions.COMPONENT:
-        return None if asked is None else asked["definition"]
+        return None if wanted is None else wanted["definition"]
     return record
 
 

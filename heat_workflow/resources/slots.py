@@ -110,29 +110,18 @@ def does_already(task: Task | None, body: TaskBody) -> bool:
 
 
 def why(task: Task) -> str:
-    """In what way a task did not succeed: the exit code with the last line it wrote, or what the API says."""
-    code, reason = task.get("deploy_status_code"), task["status_reason"]
-    if task["state"] != "failed" or not code:
-        return said_once(task["state"].replace("_", " "), reason)
-    lines = last_lines(task, 1)
-    return said_once(f"failed with exit code {code}", lines[-1] if lines else reason)
+    """In what way a task did not succeed: the exit code with the last line of stderr, or what the API says."""
+    code = task.get("deploy_status_code")
+    if task["state"] != "failed" or code is None:
+        return said_once(task["state"].replace("_", " "), task["status_reason"])
+    lines = [errors.printable(line.strip()) for line in (task.get("deploy_stderr") or "").splitlines() if line.strip()]
+    return f"failed with exit code {code}: {lines[-1] if lines else task['status_reason']}"
 
 
 def said_once(what: str, reason: str) -> str:
-    """What happened and the reason, where the reason does not begin with what happened, or is no more than that."""
-    for begin in (what, what.removeprefix("failed with ")):
-        if reason.startswith(begin):
-            reason = reason[len(begin) :].lstrip(":;, ")
-    return f"{what}: {reason}" if reason else what
-
-
-def last_lines(task: Task, most: int) -> list[str]:
-    """The last lines that a task wrote to stderr, else to stdout, as they may be shown."""
-    for text in (task.get("deploy_stderr"), task.get("deploy_stdout")):
-        lines = [errors.printable(line.strip()) for line in (text or "").splitlines() if line.strip()]
-        if lines:
-            return lines[-most:]
-    return []
+    """What happened and why, in words that do not begin twice with the same."""
+    rest = reason.removeprefix(what).lstrip(":;, ") if reason.startswith(what) else reason
+    return f"{what}: {rest}" if rest else what
 
 
 def why_lost(task: Task, most: float) -> str:

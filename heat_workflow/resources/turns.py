@@ -17,7 +17,7 @@ from heat.objects import stack as stack_object
 from heat_workflow import errors
 from heat_workflow.client import Client
 from heat_workflow.client_plugin import CLIENT_NAME
-from heat_workflow.resources import definitions, slots
+from heat_workflow.resources import definitions, slots, telling
 from heat_workflow.resources.runs import APPLYING, Run, Runs, find_runs, save_runs
 from heat_workflow.resources.slots import UNFINISHED, History, Slot
 from heat_workflow.resources.waiting import TURNED_BACK
@@ -33,6 +33,8 @@ class Turn:
     action: str
     steps: Iterator[None] | None = None
     begun: list[str] = dataclasses.field(default_factory=list)
+    attempts: dict[str, int] = dataclasses.field(default_factory=dict)  # by task id, how many were told of
+    adopted: set[str] = dataclasses.field(default_factory=set)  # ids of tasks that were under way when it began
     since: float = dataclasses.field(default_factory=time.monotonic)
     until: float = 0.0  # how long the present call may hold
     told: bool = False
@@ -99,6 +101,7 @@ class TurnTaker(resource.Resource):  # type: ignore[misc]
     def _is_over(self, turn: Turn) -> bool:
         """Whether nothing is left to wait for, after at most the time that this call may take."""
         self._latest = self._history(turn.patience)
+        self._say_of_attempts(turn, self._latest)
         live = [task for task in self._latest.live() if not self._gives_up(task)]
         if not live and self._is_settled():
             return True
@@ -125,25 +128,30 @@ class TurnTaker(resource.Resource):  # type: ignore[misc]
         chosen = [task for task in tasks if task.get("undo")]
         ids = {undo["id"] for undo in self._act("undo", chosen)}
         since, most = time.monotonic(), self.client_plugin().delete_wait()
+        held: dict[str, str] = {}
         while ids:
             undos = [task for task in self._api().list_tasks(self._workflow_id()) if task["id"] in ids]
             live = [undo for undo in undos if undo["state"] in UNFINISHED]
             for undo in undos:
                 if undo["state"] not in UNFINISHED:
                     ids.discard(undo["id"])
-                    self._say_of_undo(undo)
+                    self._say_of_undo(undo, most, held.get(undo["id"]))
             if live and time.monotonic() - since > most:
-                self._act("cancel", [undo for undo in live if undo["state"] in ("ready", "waiting", "stalled")])
+                late = [undo for undo in live if undo["state"] in ("ready", "waiting", "stalled")]
+                held.update({undo["id"]: undo.get("waiting_for") or "" for undo in late})
+                self._act("cancel", late)
             elif live and turn.patience:
                 self._api().get_task(self._workflow_id(), live[0]["id"], wait=turn.patience)
             elif live:
                 yield
 
-    def _say_of_undo(self, undo: Task) -> None:
-        if undo["state"] == "cancelled":
-            self._say(f"{undo['name']} was skipped: no agent took it in time")
-        elif undo["state"] != "succeeded":
-            self._say(f"{undo['name']} on server {undo.get('server')} {slots.why(undo)}")
+    def _say_of_undo(self, undo: Task, most: float, held: str | None) -> None:
+        """``held`` is what an undo waited for that was ended because it waited longer than ``most`` seconds."""
+        if undo["state"] == "cancelled" and held is not None:
+            waited = f"; it waited for {held}" if held else ""
+            self._say(f"{undo['name']} was skipped: no agent took it within {most:g} s ({slots.HURRY}){waited}")
+        elif said := telling.undo_failure(undo):
+            self._say(said)
 
     # -- while waiting -----------------------------------------------------------------------------------------
 
@@ -159,6 +167,20 @@ class TurnTaker(resource.Resource):  # type: ignore[misc]
         row = stack_object.Stack.get_by_id(self.context, self.stack.id)
         if row and row.current_traversal != self.stack.current_traversal and row.action in TURNED_BACK:
             self._act("cancel", live)
+
+    def _say_of_attempts(self, turn: Turn, history: History) -> None:
+        """In an event, each attempt that failed and is followed by another."""
+        tasks = (task for slot in history.tasks for task in history.tasks[slot] if self._is_of(turn, slot, task))
+
+        def attempts(task: Task) -> telling.Attempts:
+            return self._api().list_attempts(self._workflow_id(), task["id"])
+
+        if said := telling.news_of_attempts(tasks, turn.attempts, attempts):
+            self._say(slots.listed(said))
+
+    def _is_of(self, turn: Turn, slot: Slot, task: Task) -> bool:
+        """Whether this action has begun the task, or found it under way."""
+        return task["id"] in turn.adopted or any(slot.task_id(run_id) == task["id"] for run_id in turn.begun)
 
     def _say(self, what: str) -> None:
         """Tell the stack's owner, in an event beside the state as it is."""

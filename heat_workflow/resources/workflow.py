@@ -12,12 +12,13 @@ from heat.common import exception
 from heat.engine import attributes, support
 
 from heat_workflow import errors
-from heat_workflow.resources import asked, inline, origin, schema, slots
+from heat_workflow.resources import asked, inline, origin, schema, slots, telling
 from heat_workflow.resources.deciding import Left
 from heat_workflow.resources.inline_tasks import TAKING_DOWN, InlineTasks
 from heat_workflow.resources.many import ManyTasks
 from heat_workflow.resources.runs import find_runs
 from heat_workflow.resources.slots import UNFINISHED, History, Slot
+from heat_workflow.resources.turns import Turn
 from heat_workflow.resources.workflow_schema import (
     GRAPH,
     NAME,
@@ -47,6 +48,7 @@ class WorkflowResource(InlineTasks, ManyTasks):
     attributes_schema = workflow_attributes
 
     _renamed = False
+    _undos: tuple[Task, ...] = ()  # that were there when the tasks were listed last
     _over = False  # whether the workflow had come to its end when its tasks were listed last
 
     # -- what an action does -----------------------------------------------------------------------------------
@@ -153,10 +155,12 @@ class WorkflowResource(InlineTasks, ManyTasks):
         workflow_id = self._workflow_id()
         if not self.properties[SEALED]:
             return self._list_open(workflow_id, time.monotonic() + wait)
-        self._over = False
+        self._over, self._undos = False, ()
         if wait:
             self._over = self._api().get_workflow(workflow_id, wait=wait)["state"] in OVER
-        return self._api().list_tasks(workflow_id)
+        found = list(self._api().list_tasks(workflow_id))
+        self._undos = tuple(task for task in found if task.get("undo_of"))
+        return found
 
     def _list_open(self, workflow_id: str, until: float) -> list[Task]:
         """An open workflow never ends: its own tasks are waited for, one after the other."""
@@ -187,6 +191,12 @@ class WorkflowResource(InlineTasks, ManyTasks):
         self._note_failures(bool(failed) and not bad)
         if bad:
             raise exception.Error(self._failure(bad))
+
+    def _say_of_undos(self, turn: Turn, tasks: Mapping[Slot, Task]) -> None:
+        own = {task["id"] for slot, task in tasks.items() if self._is_of(turn, slot, task)}
+        said = [telling.undo_failure(undo) for undo in self._undos if undo["undo_of"] in own]
+        if failures := [one for one in said if one]:
+            self._say(slots.listed(failures))
 
     def _failure(self, bad: Mapping[Slot, Task]) -> str:
         ran = {slot: task for slot, task in bad.items() if task["state"] not in ("skipped", "undone")}
