@@ -34,6 +34,7 @@ class Standing:
     server: str | None
     creates: bool  # whether its creation had something to run
     digest: str | None  # of that work, None if no action but DELETE had any, or nobody knows any more
+    updates: bool = True  # whether an update has something to run
 
 
 @dataclasses.dataclass(frozen=True)

@@ -136,12 +136,13 @@ class TaskLifecycle(Repeating, TaskWatcher):
         present, self.properties = self.properties, before
         try:
             creating = self._work(self.CREATE)
-            work = creating or self._work(self.UPDATE)
+            updating = self._work(self.UPDATE)
         except definitions.UnknownConfig:
             return None
         finally:
             self.properties = present
-        return deciding.Standing(None, creating is not None, work.digest if work else None)
+        work = creating or updating
+        return deciding.Standing(None, creating is not None, work.digest if work else None, updating is not None)
 
     def _undos_of_rollback(self, runs: Runs | None) -> list[Undo]:
         """What a rollback takes back before the old definition runs again: the replacement's task, or the own one."""
@@ -177,9 +178,15 @@ class TaskLifecycle(Repeating, TaskWatcher):
         return self._start(self.DELETE, dataclasses.replace(work, body=body), after=after)
 
     def _parting(self, run: Run, task: Task) -> Work | None:
-        """The work of DELETE: it takes down what is in effect, whatever the template says by now."""
+        """The work of DELETE: it takes down what is in effect, whatever the template says by now.
+
+        Where an update has nothing to run, the last template that was brought into effect is what counts.
+        """
         work = self._work(self.DELETE)
         if work is not None and work.digest == run.digest:
+            return work
+        standing = self._standing(self.properties)
+        if standing is not None and not standing.updates:
             return work
         kept = parting.find_entries(self).get(run.digest)
         asked, wanted = (work.body if work else None), self.DELETE in _upper(self.properties["actions"])

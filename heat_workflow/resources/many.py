@@ -247,14 +247,23 @@ class ManyTasks(Repeating, TurnTaker):
         if not leaving:
             return {}
         found, asked, records = dict[Slot, TaskBody](), self._wanted(self.DELETE), dict[str, Definition]()
-        most, entries = self.client_plugin().delete_wait(), parting.find_entries(self)
+        most, entries, silent = self.client_plugin().delete_wait(), parting.find_entries(self), self._silent()
         for slot, left in leaving.items():
             body = asked.get(slot)
-            if left.task is not None and not parting.is_work_of(left.task, body):
+            current = left.task is None or parting.is_work_of(left.task, body) or (slot, left.server) in silent
+            if left.task is not None and not current:
                 body = self._recorded(slot, left.task, body, entries, records)
             if body is not None:
                 found[slot] = _hurried({**body, "server": left.server} if left.server else body, most)
         return found
+
+    def _silent(self) -> Set[tuple[Slot, str | None]]:
+        """Where an update has nothing to run: there the last template that was brought into effect is what counts."""
+        try:
+            updating = self._wanted(self.UPDATE)
+        except definitions.UnknownConfig:
+            return set()
+        return {(slot, server) for slot, server in self._places().items() if slot not in updating}
 
     def _recorded(
         self,
