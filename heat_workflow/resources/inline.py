@@ -40,22 +40,24 @@ def edges(tasks: Tasks) -> dict[str, list[str]]:
 
 def dependants(tasks: Tasks, names: Set[str]) -> set[str]:
     """All that depends on these, directly or through others."""
+    by_required = turned(edges(tasks))
     found: set[str] = set()
-    ahead = set(names)
+    ahead = list(names)
     while ahead:
-        ahead = {name for name, required in edges(tasks).items() if ahead & set(required)} - found
-        found |= ahead
+        new = set(by_required.get(ahead.pop(), ())) - found
+        found |= new
+        ahead += new
     return found
 
 
 def bridged(required: Mapping[str, Collection[str]], kept: Set[str]) -> dict[str, list[str]]:
     """The edges among the kept tasks: where one in between has nothing to run, what it requires takes its place."""
-
-    def through(name: str) -> Iterator[str]:
+    through: dict[str, dict[str, None]] = {}  # by task, the kept ones next to it, each once
+    for name in graphlib.TopologicalSorter(required).static_order():
+        through[name] = {}
         for other in required[name]:
-            yield from (other,) if other in kept else through(other)
-
-    return {name: list(dict.fromkeys(through(name))) for name in kept}
+            through[name].update({other: None} if other in kept else through[other])
+    return {name: list(through[name]) for name in kept}
 
 
 def turned(required: Mapping[str, Collection[str]]) -> dict[str, list[str]]:

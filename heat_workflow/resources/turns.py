@@ -50,6 +50,23 @@ class Turn:
         return max(0.0, self.until - time.monotonic())
 
 
+@dataclasses.dataclass
+class Unclaimed:
+    """Which undos no agent takes for longer than ``most`` seconds. Those that wait for another undo have time."""
+
+    most: float
+    held: dict[str, str] = dataclasses.field(default_factory=dict)  # by the id of one that was late, what it waited for
+    since: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def late(self, live: Iterable[Task], now: float) -> list[Task]:
+        """Those of the unfinished undos that are late now; times are seconds of one clock."""
+        idle = {task["id"]: task for task in live if task["state"] in ("ready", "stalled")}
+        self.since = {task_id: self.since.get(task_id, now) for task_id in idle}
+        late = [task for task_id, task in idle.items() if now - self.since[task_id] > self.most]
+        self.held.update({task["id"]: task.get("waiting_for") or "" for task in late})
+        return late
+
+
 class TurnTaker(resource.Resource):  # type: ignore[misc]
     """A resource that acts on many tasks. Subclasses say where they are and how they are sent."""
 
@@ -127,29 +144,28 @@ class TurnTaker(resource.Resource):  # type: ignore[misc]
         """Undo the tasks and wait for it; what fails or finds no agent is told of in an event, and the rest goes on."""
         chosen = [task for task in tasks if task.get("undo")]
         ids = {undo["id"] for undo in self._act("undo", chosen)}
-        since, most = time.monotonic(), self.client_plugin().delete_wait()
-        held: dict[str, str] = {}
+        unclaimed = Unclaimed(self.client_plugin().delete_wait())
         while ids:
             undos = [task for task in self._api().list_tasks(self._workflow_id()) if task["id"] in ids]
             live = [undo for undo in undos if undo["state"] in UNFINISHED]
             for undo in undos:
                 if undo["state"] not in UNFINISHED:
                     ids.discard(undo["id"])
-                    self._say_of_undo(undo, most, held.get(undo["id"]))
-            if live and time.monotonic() - since > most:
-                late = [undo for undo in live if undo["state"] in ("ready", "waiting", "stalled")]
-                held.update({undo["id"]: undo.get("waiting_for") or "" for undo in late})
+                    self._say_of_undo(undo, unclaimed)
+            if late := unclaimed.late(live, time.monotonic()):
                 self._act("cancel", late)
             elif live and turn.patience:
-                self._api().get_task(self._workflow_id(), live[0]["id"], wait=turn.patience)
+                # The last ends last where one waits for the other: each look at all of them costs as many as there are.
+                self._api().get_task(self._workflow_id(), live[-1]["id"], wait=turn.patience)
             elif live:
                 yield
 
-    def _say_of_undo(self, undo: Task, most: float, held: str | None) -> None:
-        """``held`` is what an undo waited for that was ended because it waited longer than ``most`` seconds."""
+    def _say_of_undo(self, undo: Task, unclaimed: Unclaimed) -> None:
+        held = unclaimed.held.get(undo["id"])
         if undo["state"] == "cancelled" and held is not None:
             waited = f"; it waited for {held}" if held else ""
-            self._say(f"{undo['name']} was skipped: no agent took it within {most:g} s ({slots.HURRY}){waited}")
+            limit = f"{unclaimed.most:g} s ({slots.HURRY})"
+            self._say(f"{undo['name']} was skipped: no agent took it within {limit}{waited}")
         elif said := telling.undo_failure(undo):
             self._say(said)
 

@@ -171,7 +171,7 @@ class WorkflowResource(InlineTasks, ManyTasks):
             left = until - time.monotonic()
             if not live or left <= 0:
                 return found
-            self._api().get_task(workflow_id, live[0]["id"], wait=left)
+            self._api().get_task(workflow_id, live[-1]["id"], wait=left)  # the last ends last
 
     def _is_settled(self) -> bool:
         if self._over or not self.properties[SEALED]:

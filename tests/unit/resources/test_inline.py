@@ -30,6 +30,17 @@ def test_a_task_without_work_is_bridged() -> None:
     assert inline.bridged(EDGES, {"b", "d"}) == {"b": [], "d": ["b"]}
 
 
+def test_a_ladder_of_many_steps_is_bridged_and_followed_in_time() -> None:
+    """Two tasks on each step, both of which require both of the step before: there are 2 ** 400 ways through it."""
+    ladder: dict[str, Any] = {"0a": {}, "0b": {}}
+    for step in range(1, 400):
+        before = [f"{step - 1}a", f"{step - 1}b"]
+        ladder.update({f"{step}{side}": {"requires": before} for side in "ab"})
+    ends = {"0a", "0b", "399a"}
+    assert inline.bridged(inline.edges(ladder), ends) == {"0a": [], "0b": [], "399a": ["0a", "0b"]}
+    assert len(inline.dependants(ladder, {"0a"})) == 798
+
+
 def test_what_is_taken_down_goes_the_other_way_round() -> None:
     assert inline.turned(EDGES) == {"a": ["b", "d"], "b": ["c"], "c": ["d"], "d": []}
 
