@@ -48,7 +48,7 @@ class WorkflowResource(InlineTasks, ManyTasks):
     attributes_schema = workflow_attributes
 
     _renamed = False
-    _undos: tuple[Task, ...] = ()  # that were there when the tasks were listed last
+    _listed: tuple[Task, ...] = ()  # the tasks of the workflow when they were listed last, detached ones and undos too
     _over = False  # whether the workflow had come to its end when its tasks were listed last
 
     # -- what an action does -----------------------------------------------------------------------------------
@@ -86,11 +86,16 @@ class WorkflowResource(InlineTasks, ManyTasks):
         return asked.replaces(body, task)
 
     def _partings(self, leaving: Mapping[Slot, Left]) -> dict[Slot, TaskBody]:
-        """In reverse order of the edges between the tasks that leave as a whole."""
+        """In reverse order of the edges between tasks that leave as a whole, with the outputs that they were given."""
         found = super()._partings(leaving)
+        given = inline.Given(self._listed)
         whole = {slot.task for slot in found} - {slot.task for slot in self._places() if slot not in found}
         return {
-            slot: {**body, "requires": [name for name in body["requires"] if name in whole]}
+            slot: {
+                **body,
+                "requires": [name for name in body["requires"] if name in whole],
+                "input_values": {**body["input_values"], **given.outputs(leaving[slot].task)},
+            }
             for slot, body in found.items()
         }
 
@@ -154,13 +159,13 @@ class WorkflowResource(InlineTasks, ManyTasks):
     def _list(self, wait: float) -> Iterable[Task]:
         workflow_id = self._workflow_id()
         if not self.properties[SEALED]:
-            return self._list_open(workflow_id, time.monotonic() + wait)
-        self._over, self._undos = False, ()
+            self._listed = tuple(self._list_open(workflow_id, time.monotonic() + wait))
+            return self._listed
+        self._over = False
         if wait:
             self._over = self._api().get_workflow(workflow_id, wait=wait)["state"] in OVER
-        found = list(self._api().list_tasks(workflow_id))
-        self._undos = tuple(task for task in found if task.get("undo_of"))
-        return found
+        self._listed = tuple(self._api().list_tasks(workflow_id))
+        return self._listed
 
     def _list_open(self, workflow_id: str, until: float) -> list[Task]:
         """An open workflow never ends: its own tasks are waited for, one after the other."""
@@ -194,7 +199,7 @@ class WorkflowResource(InlineTasks, ManyTasks):
 
     def _say_of_undos(self, turn: Turn, tasks: Mapping[Slot, Task]) -> None:
         own = {task["id"] for slot, task in tasks.items() if self._is_of(turn, slot, task)}
-        said = [telling.undo_failure(undo) for undo in self._undos if undo["undo_of"] in own]
+        said = [telling.undo_failure(undo) for undo in self._listed if undo["undo_of"] in own]
         if failures := [one for one in said if one]:
             self._say(slots.listed(failures))
 

@@ -326,6 +326,36 @@ def test_tasks_that_leave_a_workflow_are_taken_down_in_reverse_order_with_what_t
     assert sorted(line.split()[0] for line in diary.read()) == ["fan2", "one2"]
 
 
+def test_the_record_of_a_workflows_task_has_the_values_that_it_was_given(
+    stacks: Stacks, fleet: Any, diary: Diary
+) -> None:
+    """What is in effect is not what the template says: the update failed, then the stack is deleted."""
+
+    def flow(version: int) -> dict[str, Any]:
+        first = diary.script("first", then=f"printf made{version} > $heat_outputs_path.y")
+        second = diary.script(f"second{version} $deploy_action $x", "x", then="test $deploy_action$x != UPDATEmade2")
+        tasks = {
+            "first": {"definition": {**first, "outputs": [{"name": "y"}]}, "server": fleet["a"]},
+            "second": {
+                "definition": second,
+                "server": fleet["b"],
+                "input_values": {"x": {"get_output": ["first", "y"]}},
+            },
+            "third": {"definition": diary.script(f"third{version} $deploy_action"), "server": fleet["a"]},
+        }
+        tasks["third"]["requires"] = ["second"]
+        return template(flow=resource("Workflow", tasks=tasks, actions=ALL))
+
+    stack = stacks.create("given", flow(1))
+    stack.update(flow(2), wait=False)
+    with pytest.raises(DevCloudError, match=r"task second on server .* failed with exit code 1"):
+        stack.wait()
+    diary.read()
+    stack.delete()
+    lines = diary.read()
+    assert lines == ["third1 DELETE", "second1 DELETE made1", "first"]
+
+
 def gated(diary: Diary, gate: pathlib.Path, fleet: Any, *servers: str) -> dict[str, Any]:
     """A group whose DELETE waits for the gate."""
     waits = f"test $deploy_action != DELETE || until test -e {gate}; do sleep 0.1; done"

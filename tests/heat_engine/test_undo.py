@@ -229,3 +229,20 @@ def pairs(lines: list[str], letter: str) -> list[str]:
     words = [line.split() for line in lines if line.split()[1][0] == letter]
     assert [word for word, _ in words] == ["undo", "done"] * (len(words) // 2)
     return [name for word, name in words if word == "done"]
+
+
+def test_an_undo_in_a_workflow_gets_the_outputs_that_its_task_was_given(
+    hot: Any, stacks: Stacks, diary: Diary, cloud: Any
+) -> None:
+    with servers_of(cloud, ("a",)) as fleet:
+        one = {"definition": diary.script("one; printf made > $heat_outputs_path.y", "y"), "server": fleet["a"]}
+        two = {
+            "definition": diary.script("two $x", x="String"),
+            "server": fleet["a"],
+            "input_values": {"x": {"get_output": ["one", "y"]}},
+            "undo": diary.script("undo $x"),
+        }
+        flow = {"type": "OS::HeatWorkflow::Workflow", "properties": {"tasks": {"one": one, "two": two}}}
+        stack = stacks.create("given", {"heat_template_version": "2021-04-16", "resources": {"flow": flow}})
+        stack.delete()
+    assert diary.lines == ["one", "two made", "undo made"]
