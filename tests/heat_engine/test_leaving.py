@@ -136,13 +136,13 @@ def test_a_server_that_leaves_takes_down_what_was_deployed_there_whatever_else_c
 ) -> None:
     said = "$deploy_action $deploy_resource_name $v"
 
-    def groups(new: bool) -> dict[str, Any]:
+    def groups(new: bool, priority: int = 0) -> dict[str, Any]:
         def named(label: str) -> str:
             return f"{label} {'new' if new else 'old'} {said}"
 
         values = {"v": "2" if new else "1"}
         servers = {name: fleet[name] for name in ("a" if new else "ab")}
-        usual: dict[str, Any] = {"servers": servers, "actions": ALL, "input_values": values}
+        usual: dict[str, Any] = {"servers": servers, "actions": ALL, "input_values": values, "priority": priority}
         config = {"type": "OS::Heat::SoftwareConfig", "properties": diary.script(named("config"), "v")}
         component = diary.component("v", **{action: named("component") for action in ("CREATE", "DELETE")})
         without = diary.component("v", CREATE="component", UPDATE="component")
@@ -212,7 +212,7 @@ def test_a_server_that_leaves_takes_down_what_was_deployed_there_whatever_else_c
         f"moved CREATE x 2 {fleet['c']}",
     ]
     assert parts(lines, "script", "UPDATE") == ["script new UPDATE a 2"]
-    stack.update(template(**{**groups(new=True)["resources"], "more": {"type": "OS::Heat::None"}}))
+    stack.update(groups(new=True, priority=1))
     assert diary.read() == [], "nobody leaves twice"
     stack.delete()
     assert parts(diary.read(), "DELETE") == [
