@@ -84,6 +84,7 @@ class Task(Shown):
     input_values: Values
     hidden_inputs: list[str]
     hidden_outputs: list[str]
+    environment_inputs: list[str]
     requires: list[str]
     heat: Values | None
     capabilities: list[str]

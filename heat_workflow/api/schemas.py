@@ -125,6 +125,7 @@ class TaskIn(Strict):
     input_values: Annotated[dict[ValueName, Any], Field(max_length=256)] = {}
     hidden_inputs: Annotated[list[ValueName], Field(max_length=256)] = []
     hidden_outputs: Annotated[list[ValueName], Field(max_length=256)] = []
+    environment_inputs: Annotated[list[ValueName], Field(max_length=256)] = []
     requires: Annotated[list[TaskName], Field(max_length=1000)] = []
     heat: HeatOrigin | None = None
     capabilities: Annotated[list[Name], Field(max_length=32)] = []
@@ -154,6 +155,8 @@ class TaskIn(Strict):
     def new_task(self) -> model.NewTask:
         own = {"id", "name", "definition", "requires", "capabilities", "server", "servers", "action", "priority"}
         own |= {"max_attempts", "deadline", "concurrency_key", "workflow"}
+        if not self.environment_inputs:
+            own |= {"environment_inputs"}  # so that a task from before there was this field is the same request again
         spec = self.model_dump(by_alias=True, exclude=own)
         spec["max_attempts"] = self.max_attempts
         return model.NewTask(

@@ -24,6 +24,7 @@ PASSED_ON = (
     schema.CONCURRENCY_KEY,
     schema.HIDDEN_INPUTS,
     schema.HIDDEN_OUTPUTS,
+    schema.ENVIRONMENT_INPUTS,
 )
 
 

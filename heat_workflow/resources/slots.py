@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from heat_workflow import errors
+from heat_workflow.resources import reasons
 from heat_workflow.resources.runs import APPLYING
 from heat_workflow.shapes import Task, TaskBody
 
@@ -110,12 +110,10 @@ def does_already(task: Task | None, body: TaskBody) -> bool:
 
 
 def why(task: Task) -> str:
-    """In what way a task did not succeed: the exit code with the last line of stderr, or what the API says."""
-    code = task.get("deploy_status_code")
-    if task["state"] != "failed" or code is None:
-        return said_once(task["state"].replace("_", " "), task["status_reason"])
-    lines = [errors.printable(line.strip()) for line in (task.get("deploy_stderr") or "").splitlines() if line.strip()]
-    return f"failed with exit code {code}: {lines[-1] if lines else task['status_reason']}"
+    """In what way a task did not succeed: the exit code with the agent's reason, or what the API says."""
+    if task["state"] == "failed":
+        return reasons.how_it_failed(task)
+    return said_once(task["state"].replace("_", " "), task["status_reason"])
 
 
 def said_once(what: str, reason: str) -> str:

@@ -9,8 +9,7 @@ from typing import Any, cast
 from heat.common import exception
 from heat.engine import attributes, function, support, sync_point
 
-from heat_workflow import errors
-from heat_workflow.resources import definitions, ordering, origin, schema, slots, undoing
+from heat_workflow.resources import definitions, ordering, origin, reasons, schema, slots, undoing
 from heat_workflow.resources.asked import PASSED_ON, Asked
 from heat_workflow.resources.lifecycle import TaskLifecycle
 from heat_workflow.resources.nova_server import ServerResource
@@ -97,15 +96,11 @@ class TaskResource(Asked, TaskLifecycle):
     def _failure(self, task: Task) -> str:
         server = origin.server_label(self, task.get("server") or self.properties[schema.SERVER])
         said = f"task {task['name']} on {server}"
-        code = task.get("deploy_status_code")
-        if task["state"] != "failed" or not code:
-            return f"{said} {slots.said_once(task['state'].replace('_', ' '), task['status_reason'])}"
-        lines = [
-            errors.printable(line.strip()) for line in (task.get("deploy_stderr") or "").splitlines() if line.strip()
-        ]
-        *before, why = lines[-LAST_LINES:] or [task["status_reason"]]
-        came_before = f" (after: {' | '.join(before)})" if before else ""
-        return f"{said} failed with exit code {code}: {why}{came_before}"
+        told = slots.why(task)
+        *before, last = reasons.lines_of(task.get("deploy_stderr"))[-LAST_LINES:] or [""]
+        if task["state"] != "failed" or not before or not told.endswith(last):
+            return f"{said} {told}"
+        return f"{said} {told} (after: {' | '.join(before)})"
 
     # -- attributes --------------------------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ _SHARED = (
     schema.CONCURRENCY_KEY,
     schema.HIDDEN_INPUTS,
     schema.HIDDEN_OUTPUTS,
+    schema.ENVIRONMENT_INPUTS,
 )
 
 _batch_schema = {

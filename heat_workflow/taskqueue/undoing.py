@@ -45,6 +45,7 @@ def add_undo(tx: Tx, workflow: Workflow, task: Task, after: list[Task]) -> Task:
             "input_values": {**outputs, **inputs},
             "hidden_inputs": [*_names(task, "hidden_inputs"), *hidden_outputs, *sorted(hidden_late)],
             "hidden_outputs": [*hidden_outputs],
+            "environment_inputs": _names(task, "environment_inputs"),
             "heat": task.spec.get("heat"),
             "timeout": task.spec.get("timeout"),
             "pickup_timeout": task.spec.get("pickup_timeout"),

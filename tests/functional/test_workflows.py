@@ -279,6 +279,29 @@ def test_g27_hidden_values_are_masked_and_reach_only_the_lease_holder(operator: 
     assert agent.take()["input_values"] == {"x": "canary-out"}
 
 
+def test_the_inputs_that_are_to_be_exported_are_told_to_the_agent_and_to_the_undo(operator: Operator) -> None:
+    fields: dict[str, Any] = {
+        "definition": {"group": "script", "config": "", "outputs": [{"name": "token"}]},
+        "input_values": {"pw": "canary"},
+        "hidden_inputs": ["pw"],
+        "hidden_outputs": ["token"],
+        "environment_inputs": ["token", "pw"],
+        "undo": {"group": "script", "config": ""},
+    }
+    task = operator.task(operator.workflow(), server="s", **fields)
+    plain = operator.task(operator.workflow(), server="s")
+    agent = operator.agent(server="s")
+    first, second = agent.take(), agent.take()
+    assert (first["environment_inputs"], second["environment_inputs"]) == (["token", "pw"], [])
+    assert operator.show(task)["environment_inputs"] == ["token", "pw"]
+    assert operator.show(plain)["environment_inputs"] == []
+    agent.report(first, outputs={"token": "t"})
+    operator.call("POST", f"/v1/workflows/{task['workflow_id']}/tasks/{task['id']}/undo")
+    undo = agent.take()
+    assert undo["environment_inputs"] == ["token", "pw"]
+    assert undo["input_values"] == {"token": "t", "pw": None}, "a hidden input is erased when its task ends"
+
+
 def test_the_log_is_read_as_it_is_written(operator: Operator) -> None:
     task = operator.task(operator.workflow(), server="s")
     agent = operator.agent(server="s")

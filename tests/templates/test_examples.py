@@ -140,7 +140,7 @@ def test_undo(stacks: Stacks, tmp_path: pathlib.Path) -> None:
     [
         ("structured", {"summary": "nginx on 80 and 443"}),
         ("retry", {"attempts": "3"}),
-        ("hidden", {"length": "13", "accepted": "yes"}),
+        ("hidden", {"length": "13", "accepted": "yes", "told": "yes"}),
         ("concurrency_key", {"status_codes": {"left": 0, "right": 0}}),
         ("capabilities", {"signature": "signed image-1"}),
     ],

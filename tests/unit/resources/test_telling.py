@@ -66,17 +66,8 @@ def test_a_group_counts_failures_alone_and_says_which_servers_were_not_begun() -
     assert failures(a="skipped") == "not begun on 1: a"
 
 
-def attempt(
-    number: int, result: str, code: int | None = 1, stderr: str = "no luck", reason: str = ""
-) -> dict[str, Any]:
-    return {
-        "attempt": number,
-        "result": result,
-        "reason": reason,
-        "deploy_status_code": code,
-        "deploy_stderr": stderr,
-        "deploy_stdout": "",
-    }
+def attempt(number: int, result: str, code: int | None = 1, reason: str = "exit code 1: no luck") -> dict[str, Any]:
+    return {"attempt": number, "result": result, "reason": reason, "deploy_status_code": code}
 
 
 def test_each_failed_attempt_that_is_followed_by_another_is_told_once() -> None:
@@ -134,7 +125,7 @@ def test_what_a_success_has_to_say_is_told() -> None:
         (task("succeeded"), None),
         (task("leased"), None),
         (
-            task("failed", name="undo of b", server="s", deploy_status_code=4, deploy_stderr="x\ncannot take back\n"),
+            task("failed", "exit code 4: cannot take back", name="undo of b", server="s", deploy_status_code=4),
             "undo of b on server s failed with exit code 4: cannot take back",
         ),
         (task("cancelled", "cancelled", name="undo of b"), "undo of b cancelled"),
