@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from heat.common import exception
@@ -54,20 +54,30 @@ class TaskGroupResource(Asked, ManyTasks):
         if asked is None:
             return {}
         source, body = asked
-        place = origin.find_place(self)
-        body["name"], body["heat"] = place.path, origin.heat_origin(self, action)
+        path = origin.find_place(self).path
+        body.update(self._frame(Slot(path), action))
         shared = {key: self.properties[key] or None for key in (schema.CAPABILITIES, schema.RUN_AS)}
         given = dict(self.properties[schema.INPUT_VALUES] or {})
         body["heat"]["digest"] = definitions.digest_of(self._salt(), source, given, {**shared, **self._also_wanted()})
-        if self.properties[schema.WORKFLOW] is None:
-            body["workflow"] = {"id": self._workflow_id(), "name": place.root_name}
         if batch := self._batch(action):
             body["batch"] = batch
-        return {Slot(place.path, name): {**body, "server": server} for name, server in servers.items()}
+        return {Slot(path, name): {**body, "server": server} for name, server in servers.items()}
 
-    def _slots(self) -> Set[Slot]:
+    def _frame(self, slot: Slot, action: str) -> TaskBody:
+        frame: TaskBody = {"name": slot.task, "heat": origin.heat_origin(self, action)}
+        if self.properties[schema.WORKFLOW] is None:
+            frame["workflow"] = {"id": self._workflow_id(), "name": origin.find_place(self).root_name}
+        return frame
+
+    def _places(self) -> Mapping[Slot, str | None]:
         path = origin.find_place(self).path
-        return {Slot(path, name) for name in self._servers()}
+        return {Slot(path, name): server for name, server in self._servers().items()}
+
+    def _source_of(self, slot: Slot) -> Definition | None:
+        return self._source(self.DELETE)
+
+    def _values_of(self, slot: Slot) -> Mapping[str, Json]:
+        return dict(self.properties[schema.INPUT_VALUES] or {})
 
     def _servers(self) -> dict[str, str]:
         return servers_of(self.properties[SERVERS])
@@ -91,12 +101,6 @@ class TaskGroupResource(Asked, ManyTasks):
 
     def _replaces(self, slot: Slot, body: TaskBody, task: Task) -> bool:
         return replaces(body, task)
-
-    def _parting(self, slot: Slot, task: Task) -> TaskBody | None:
-        if self.DELETE not in self._actions():
-            return None
-        body = next(iter(self._wanted(self.DELETE).values()), None)
-        return body and {**body, "server": str(task["server"])}
 
     # -- the API -----------------------------------------------------------------------------------------------
 
@@ -123,11 +127,7 @@ class TaskGroupResource(Asked, ManyTasks):
         self._note_failures(bool(bad) and tolerated)
         if not bad or tolerated:
             return
-        ran = [f"{name} ({task.get('server')}) {slots.why(task)}" for name, task in bad.items() if not _skipped(task)]
-        skipped = [name for name, task in bad.items() if _skipped(task)]
-        if skipped:
-            ran.append(f"not begun on {len(skipped)}: {', '.join(skipped[: slots.REASONS_SHOWN])}")
-        raise exception.Error(f"task {self.name} failed on {len(bad)} of {len(tasks)} servers: {slots.listed(ran)}")
+        raise exception.Error(f"task {self.name} {_failures(bad, len(tasks))}")
 
     def _max_errors(self, action: str) -> int:
         """Failures that are tolerated: an update creates where servers are new."""
@@ -204,5 +204,14 @@ class TaskGroupResource(Asked, ManyTasks):
             )
 
 
-def _skipped(task: Task) -> bool:
-    return task["state"] == "skipped"
+def _failures(bad: Mapping[str, Task], of: int) -> str:
+    """What went wrong: how many failed, where and why, and where nothing was begun because of that."""
+    failed = [name for name, task in bad.items() if task["state"] in slots.FAILED]
+    skipped = [name for name, task in bad.items() if task["state"] == "skipped"]
+    ended = [name for name in bad if name not in skipped]
+    said = [f"{name} ({bad[name].get('server')}) {slots.why(bad[name])}" for name in ended]
+    what = "failed" if failed else "was ended"
+    parts = [f"{what} on {len(failed or ended)} of {of} servers: {slots.listed(said)}"] if ended else []
+    if skipped:
+        parts.append(f"not begun on {len(skipped)}: {', '.join(skipped[: slots.REASONS_SHOWN])}")
+    return "; ".join(parts)

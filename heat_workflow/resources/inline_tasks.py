@@ -42,15 +42,17 @@ class InlineTasks:
     action: Any
     status: Any
     _add_event: Any
+    _before: Any
     DELETE: str
 
     _told_of_nothing = False
-    _read: tuple[Any, dict[str, Any]] | None = None  # properties, and the tasks in them
+    _read: tuple[Any, bool, dict[str, Any]] | None = None  # properties, and the tasks in them
 
     def _bodies(self, action: str, salt: str, history: History) -> dict[Slot, TaskBody]:
         """What this action runs, by slot; outputs in ``history`` are for what is taken down."""
-        tasks = self._tasks(forgiving=action == self.DELETE)
-        if action in APPLYING:
+        over = action == self.DELETE or self.properties is self._before  # what was refused may go, and be replaced
+        tasks = self._tasks(forgiving=over)
+        if action in APPLYING and not over:
             self._refuse_mistakes({})
             self._refuse_undo_of_open()
         chosen = {}
@@ -147,10 +149,11 @@ class InlineTasks:
 
         What is not known yet, before anything is made, is not among them. ``forgiving`` leaves out what is wrong.
         """
-        if self._read is None or self._read[0] is not self.properties:
+        if self._read is None or self._read[0] is not self.properties or self._read[1] is not forgiving:
             tasks = {name: self._fields(name, task, forgiving) for name, task in self._written().items()}
-            self._read = (self.properties, {name: fields for name, fields in tasks.items() if fields is not None})
-        return self._read[1]
+            kept = {name: fields for name, fields in tasks.items() if fields is not None}
+            self._read = (self.properties, forgiving, kept)
+        return self._read[2]
 
     def _written(self) -> dict[str, Any]:
         """The tasks by name before anything in them is resolved, as far as their names are known."""

@@ -15,6 +15,8 @@ from heat_workflow.shapes import Task, TaskBody
 UNFINISHED = frozenset({"waiting", "ready", "leased", "stalled", "cancelling"})
 REUSABLE = frozenset({"waiting", "ready", "leased", "stalled", "succeeded"})
 FAILED = frozenset({"failed", "timed_out"})
+TRIED = frozenset({*FAILED, "cancelled"})
+HURRY = "[heat_workflow] delete_wait of heat-engine"
 REASONS_SHOWN = 10  # failures a status reason tells in full: Heat keeps reasons in a column, people read one screen
 
 
@@ -69,6 +71,12 @@ class History:
         applied = (task for task in reversed(self.tasks.get(slot, ())) if task["action"] in APPLYING)
         return next((task for task in applied if task["state"] == "succeeded"), None)
 
+    def deployed(self, slot: Slot) -> Task | None:
+        """What is in effect, else the newest that was tried: it may have left something behind."""
+        applied = (task for task in reversed(self.tasks.get(slot, ())) if task["action"] in APPLYING)
+        tried = (task for task in applied if task["attempt"] and task["state"] in TRIED)
+        return self.in_effect(slot) or next(tried, None)
+
     def ran(self, slot: Slot) -> Task | None:
         """The newest that an agent took, else the newest: its values are the slot's."""
         tasks = self.tasks.get(slot, ())
@@ -105,7 +113,23 @@ def why(task: Task) -> str:
     """In what way a task did not succeed: the exit code with the agent's reason, or what the API says."""
     if task["state"] == "failed":
         return reasons.how_it_failed(task)
-    return f"{task['state'].replace('_', ' ')}: {task['status_reason']}"
+    return said_once(task["state"].replace("_", " "), task["status_reason"])
+
+
+def said_once(what: str, reason: str) -> str:
+    """What happened and why, in words that do not begin twice with the same."""
+    rest = reason.removeprefix(what).lstrip(":;, ") if reason.startswith(what) else reason
+    return f"{what}: {rest}" if rest else what
+
+
+def why_lost(task: Task, most: float) -> str:
+    """Why nobody ran the task. ``most`` is how long heat-engine lets a deletion wait, in seconds: where that was the
+    limit, it is no pickup_timeout of the author's."""
+    reason = task["status_reason"]
+    if task.get("pickup_timeout") == most:
+        limit = f"({HURRY}: a dead server does not hold up what is deleted)"
+        return reason.replace("(pickup_timeout)", limit)
+    return reason
 
 
 def listed(reasons: Sequence[str]) -> str:

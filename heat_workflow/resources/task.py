@@ -16,7 +16,7 @@ from heat_workflow.resources.nova_server import ServerResource
 from heat_workflow.resources.runs import find_runs
 from heat_workflow.resources.slots import UNFINISHED
 from heat_workflow.resources.steps import Work
-from heat_workflow.shapes import Json, Task
+from heat_workflow.shapes import Definition, Json, Task, TaskBody
 
 LAST_LINES = 3  # of stderr, in the reason of a failure
 
@@ -52,17 +52,29 @@ class TaskResource(Asked, TaskLifecycle):
             return None
         source, body = asked
         properties = self.properties
-        place = origin.find_place(self)
-        runs = find_runs(self)
-        own_workflow = runs.workflow_id if runs else properties[schema.WORKFLOW]
-        workflow_id = own_workflow or place.workflow["id"]
-        body["name"], body["heat"] = place.path, origin.heat_origin(self, action)
-        if properties[schema.WORKFLOW] is None:
-            body["workflow"] = {"id": workflow_id, "name": place.root_name}
+        body.update(self._frame(action))
         values: dict[str, Json] = dict(properties[schema.INPUT_VALUES] or {})
         wanted = {key: properties[key] or None for key in (schema.SERVER, schema.CAPABILITIES, schema.RUN_AS)}
         digest = definitions.digest_of(source, values, {**wanted, **self._also_wanted()})
-        return Work(workflow_id, body, digest, awaited=self._awaited(body["definition"]))
+        return Work(self._workflow_id(), body, digest, awaited=self._awaited(body["definition"]))
+
+    def _workflow_id(self) -> str:
+        runs = find_runs(self)
+        own: str | None = runs.workflow_id if runs else self.properties[schema.WORKFLOW]
+        return own or origin.find_place(self).workflow["id"]
+
+    def _frame(self, action: str) -> TaskBody:
+        place = origin.find_place(self)
+        frame: TaskBody = {"name": place.path, "heat": origin.heat_origin(self, action), "action": action}
+        frame["deadline"] = origin.deadline(self)
+        if self.properties[schema.SERVER]:
+            frame["server"] = self.properties[schema.SERVER]
+        if self.properties[schema.WORKFLOW] is None:
+            frame["workflow"] = {"id": self._workflow_id(), "name": place.root_name}
+        return frame
+
+    def _source_of(self) -> Definition | None:
+        return self._source(self.DELETE)
 
     def _must_replace(self, before: Any, work: Work, applied: Task) -> bool:
         old_values: Mapping[str, Json] = before[schema.INPUT_VALUES] or {}

@@ -193,32 +193,5 @@ def resolved_inputs(tx: Tx, task: Task) -> dict[str, Json]:
     inputs: dict[str, Json] = dict(values) if isinstance(values, dict) else {}
     if task.spec.get("hidden_inputs"):
         inputs |= tx.unseal(task, "input")
-    late = requirements.late_inputs(task.spec)
-    if not late:
-        return inputs
-    required = tx.requirements_of(task.id)
-    attempts = tx.last_attempts(required)
-    hidden: dict[str, dict[str, Json]] = {
-        other.id: tx.unseal(other, "output") for other in required if other.spec.get("hidden_outputs")
-    }
-    for name, (source, output) in late.items():
-        inputs[name] = _late_value(required, attempts, hidden, source, output)
-    return inputs
-
-
-def _late_value(
-    required: list[Task],
-    attempts: Mapping[str, model.Attempt],
-    hidden: Mapping[str, Mapping[str, Json]],
-    source: str,
-    output: str,
-) -> Json:
-    def value(task: Task) -> Json:
-        attempt = attempts.get(task.id)
-        known = {} if attempt is None else {**attempt.outputs, **hidden.get(task.id, {})}
-        return known.get(output)
-
-    members = [task for task in required if task.fanout == source]
-    if members:
-        return {task.name.removeprefix(f"{source}/"): value(task) for task in members}
-    return next((value(task) for task in required if source in (task.name, task.id)), None)
+    late, _ = requirements.late_values(tx, task)
+    return {**inputs, **late}

@@ -139,6 +139,25 @@ def test_undo_takes_succeeded_tasks_back_in_reverse_order(operator: Operator) ->
     }
 
 
+def test_an_undo_gets_the_outputs_that_its_task_was_given_and_hidden_ones_stay_hidden(operator: Operator) -> None:
+    both = [{"name": "y", "type": "Json"}, {"name": "pw"}]
+    given = {"said": {"get_output": ["a", "y"]}, "secret": {"get_output": ["a", "pw"]}}
+    tasks: list[dict[str, Any]] = [
+        {"name": "a", "definition": {**DEFINITION, "outputs": both}, "hidden_outputs": ["pw"]},
+        {"name": "b", "undo": UNDO, "input_values": given},
+    ]
+    workflow_id = sealed(operator, tasks)
+    agent = operator.agent(server="s")
+    looks_like_a_reference = {"get_output": ["a", "pw"]}
+    agent.report(agent.take(), outputs={"y": looks_like_a_reference, "pw": "s3cret"})
+    run(agent, 1)
+    operator.call("POST", f"/v1/workflows/{workflow_id}/undo")
+    undo = agent.take()
+    assert undo["input_values"] == {"said": looks_like_a_reference, "secret": "s3cret"}
+    shown = named(operator, workflow_id)["undo of b"]
+    assert (shown["input_values"]["secret"], shown["hidden_inputs"]) == ("******", ["secret"])
+
+
 def test_a_failed_undo_is_reported_and_the_others_go_on(operator: Operator) -> None:
     workflow_id = sealed(operator, [{"name": "a", "undo": UNDO}, {"name": "b", "undo": UNDO, "requires": ["a"]}])
     agent = operator.agent(server="s")
