@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from heat_workflow.resources.runs import Run, Runs
+from heat_workflow.resources.slots import Told
 from heat_workflow.shapes import TaskBody
 
 
@@ -52,4 +53,4 @@ class Pending:
     decide: Callable[[], Waiting | None] | None
     waiting: Waiting | None = None
     began: float = dataclasses.field(default_factory=time.monotonic)
-    told: bool = False  # whether a stack event has said what the wait is for
+    told: Told = dataclasses.field(default_factory=Told)

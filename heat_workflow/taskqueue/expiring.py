@@ -6,7 +6,7 @@ from __future__ import annotations
 from heat_workflow import errors, lifecycle, model
 from heat_workflow.model import Task, TaskState
 from heat_workflow.store import Tx
-from heat_workflow.taskqueue import announcing, settling
+from heat_workflow.taskqueue import announcing, holding, settling
 
 _MOST = 200  # tasks in one transaction, so that claims get their turn between
 
@@ -18,12 +18,13 @@ def any_due(tx: Tx) -> bool:
 def expire(tx: Tx) -> int:
     """Move every task whose time has come and return how many; call again while it returns more than 0."""
     due = tx.list_due(_MOST)
+    onlooker = holding.Onlooker(tx)
     for task in due:
-        _expire_one(tx, task)
+        _expire_one(tx, task, onlooker)
     return len(due)
 
 
-def _expire_one(tx: Tx, listed: Task) -> None:
+def _expire_one(tx: Tx, listed: Task, onlooker: holding.Onlooker) -> None:
     tx.lock_workflow(listed.project_id, listed.workflow_id)
     task = tx.find_task(listed.project_id, listed.id)
     if task is None or task.due_at != listed.due_at:
@@ -34,6 +35,8 @@ def _expire_one(tx: Tx, listed: Task) -> None:
         after = lifecycle.overdue(task, tx.now)
     if after is None:
         return
+    if after.state is TaskState.TIMED_OUT and task.state not in (TaskState.LEASED, TaskState.CANCELLING):
+        after = model.changed(after, status_reason=holding.reason_with(after.status_reason, onlooker.hold(task)))
     try:
         settling.move(tx, task, after)
     except errors.Conflict:

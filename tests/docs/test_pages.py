@@ -136,7 +136,7 @@ def test_the_alerts_are_what_prometheus_reads() -> None:
 
 
 def test_what_waiting_for_says_is_what_the_code_says() -> None:
-    code = (ROOT / "heat_workflow" / "taskqueue" / "looking.py").read_text()
+    code = (ROOT / "heat_workflow" / "taskqueue" / "holding.py").read_text()
     page = (ADMIN / "troubleshooting.rst").read_text()
     table = page[page.index("``waiting_for`` says") : page.index("A task failed")]
     rows = re.findall(r"\* - (\*.*)", table)
