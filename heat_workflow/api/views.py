@@ -41,7 +41,8 @@ def task(details: Details, *, reveal: bool = False) -> dict[str, Any]:
     """``reveal`` shows hidden outputs, for a caller whose policy allows it; hidden inputs are never shown."""
     shown, attempt = details.task, details.attempt
     spec = dict(shown.spec)
-    spec.pop("recorded_only", None)
+    for internal in ("recorded_only", "barrier"):
+        spec.pop(internal, None)
     outputs: Mapping[str, Json] = attempt.outputs if attempt is not None else {}
     view: dict[str, Any] = {
         **spec,
