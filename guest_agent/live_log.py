@@ -71,7 +71,7 @@ class LogWriter:
             return
         self._room -= len(text.encode())
         if self._room <= 0:
-            text = text[-len(FULL) :] + FULL
+            text = text[: -len(FULL)] + FULL
         line = json.dumps({"n": self._count, "stream": stream, "text": text}) + "\n"
         try:
             whole = os.write(self._fd, line.encode()) == len(line)

@@ -160,9 +160,12 @@ class Client(Wire):
         answer = self._call("GET", path_of("workflows", workflow_id, "tasks", task_id, "attempts"))
         return cast("list[dict[str, Json]]", answer["attempts"])
 
-    def get_log(self, workflow_id: str, task_id: str) -> str:
-        """What the task has written so far."""
-        return cast(str, self._send("GET", path_of("workflows", workflow_id, "tasks", task_id, "log")).text)
+    def get_log(self, workflow_id: str, task_id: str, attempt: int | None = None) -> str:
+        """What the attempt, the present one for None, has written so far, standard output and error as they came; once
+        it is over at least the head and the tail of each, with a line that says how much is left out."""
+        params = None if attempt is None else {"attempt": attempt}
+        answer = self._call("GET", path_of("workflows", workflow_id, "tasks", task_id, "log"), params=params)
+        return "".join(chunk["text"] for chunk in answer["chunks"])
 
     # -- agents ------------------------------------------------------------------------------------------------
 

@@ -73,6 +73,7 @@ class GraphQuery(Query):
 
 class LogQuery(Query):
     follow: bool = False
+    attempt: Annotated[int, Field(ge=1, lt=2**31)] | None = None
 
 
 class AgentEventsQuery(Query):
