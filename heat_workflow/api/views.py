@@ -7,6 +7,7 @@ import datetime
 from collections.abc import Mapping
 from typing import Any
 
+from heat_workflow.loops import Seen
 from heat_workflow.model import LEASE, Agent, Attempt, Event, Json, Workflow
 from heat_workflow.taskqueue.claiming import Claimed
 from heat_workflow.taskqueue.looking import Details
@@ -35,6 +36,17 @@ def workflow(shown: Workflow, counts: Mapping[str, int] | None = None) -> dict[s
     if counts is not None:
         view["counts"] = dict(counts)
     return view
+
+
+def loop(seen: Seen) -> dict[str, Any]:
+    now = datetime.datetime.now(datetime.timezone.utc).timestamp()
+    finished_at = None if seen.finished_ago is None else now - seen.finished_ago
+    return {
+        "name": seen.name,
+        "health": seen.health.value,
+        "failures": seen.failures,
+        "finished_at": time(finished_at),
+    }
 
 
 def task(details: Details, *, reveal: bool = False) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from heat_workflow import model
+from heat_workflow.loops import Loop
 
 T = TypeVar("T")
 
@@ -96,6 +97,9 @@ class Tx(Protocol):
     def get_definition(self, project_id: str, definition_id: str) -> dict[str, Any]: ...
     def find_ready(self, project_id: str, route: str, limit: int, offset: int) -> list[model.Task]:
         """Ready tasks of active workflows by priority then age; another claim may be about to take one of them."""
+
+    def due_ids(self, limit: int) -> list[str]:
+        """The ids of these tasks: also of one whose row cannot be read."""
 
     def list_due(self, limit: int) -> list[model.Task]:
         """Tasks of every project whose ``due_at`` has come."""
@@ -227,6 +231,10 @@ class Store(Protocol):
     @property
     def shared(self) -> bool:
         """Whether other API processes work on it at the same time."""
+
+    @property
+    def loops(self) -> Sequence[Loop]:
+        """The background work it does."""
 
     @property
     def finished(self) -> Mapping[str, int]:

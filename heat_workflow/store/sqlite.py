@@ -8,13 +8,14 @@ import collections
 import concurrent.futures
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from heat_workflow import errors
+from heat_workflow.loops import Loop
 from heat_workflow.store import Tx
 from heat_workflow.store.claims import Sqlite
 from heat_workflow.store.direct import Direct, driver_of
@@ -97,11 +98,13 @@ class SqliteStore:
         self._wake: Callable[[Mapping[str, int]], None] = lambda keys: None
         self._glancing: sa.Connection | None = None
         self._closed = False
+        self._writing = Loop("writer", steady=False, vital=True)
+        self.loops: Sequence[Loop] = (self._writing,)
         self.finished: collections.Counter[str] = collections.Counter()
 
     async def start(self, wake: Callable[[Mapping[str, int]], None]) -> None:
         self._wake = wake
-        self._writer = Writer(await asyncio.to_thread(self._connect), self._tx, self._committed)
+        self._writer = Writer(await asyncio.to_thread(self._connect), self._tx, self._committed, self._writing)
         self._glancing = self._engine.connect()
 
     def _connect(self) -> sa.Connection:

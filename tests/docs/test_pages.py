@@ -24,6 +24,7 @@ from heat_workflow.api.app import routes
 from heat_workflow.api.metrics import Metrics
 from heat_workflow.api.policies import list_rules
 from heat_workflow.cmd import manage
+from heat_workflow.loops import Loop
 from heat_workflow.model import FINISHED
 from tests.docs.pages import ADMIN, ROOT, blocks, commands, literals, pages
 
@@ -114,7 +115,7 @@ def metrics() -> set[str]:
     """The names that /metrics shows."""
     shown = Metrics({state.value: 1 for state in FINISHED}, lambda: 1)
     shown.refused(404, "not-found")
-    text = shown.text({}, {("active", "1.0"): 1}, 0.0).decode()
+    text = shown.text({}, {("active", "1.0"): 1}, 0.0, [Loop("expiry").seen()]).decode()
     return {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}
 
 
@@ -124,7 +125,7 @@ def test_every_metric_is_explained_and_every_metric_on_a_page_is_there() -> None
     assert told == there
     for page in PAGES:
         for text in [*literals(page), *(text for _, text in blocks(page))]:
-            assert set(re.findall(r"\bheat_workflow_(?:tasks|agents|oldest|refusals|waiting)\w*", text)) <= there
+            assert set(re.findall(r"\bheat_workflow_(?:tasks|agents|oldest|refusals|waiting|loop)\w*", text)) <= there
 
 
 def test_the_alerts_are_what_prometheus_reads() -> None:

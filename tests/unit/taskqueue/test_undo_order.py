@@ -67,7 +67,7 @@ def test_each_undo_waits_for_those_next_to_it(
 
 
 def test_undos_under_way_are_waited_for_and_hide_nothing() -> None:
-    found = steps("a b c d".split(), built_on(CHAIN), {"a", "d"}, ["b"])
+    found = steps(["a", "b", "c", "d"], built_on(CHAIN), {"a", "d"}, ["b"])
     assert said(found) == {"d": [], "a": ["b", "d"]}
 
 
