@@ -53,7 +53,8 @@ class Client(Wire):
         return cast(Workflow, self._call("PUT", path_of("workflows", workflow_id), body))
 
     def list_workflows(self, **filters: str | int) -> Iterator[Workflow]:
-        """The project's workflows, page by page; filters: state, tag, name, limit (of a page)."""
+        """The project's workflows, page by page; filters: state, tag, name, limit (of a page),
+        all_projects (admin)."""
         return cast("Iterator[Workflow]", self._pages(path_of("workflows"), "workflows", filters))
 
     def get_workflow(self, workflow_id: str, *, wait: float = 0) -> Workflow:

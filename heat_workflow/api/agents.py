@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from heat_workflow import errors, model
+from heat_workflow import model
 from heat_workflow.api import answers, queries, schemas, views
 from heat_workflow.api.routing import Answer, Call, Route
 from heat_workflow.api.workflows import page
@@ -25,18 +25,17 @@ def _shown(tx: Tx, project_id: str, agent_id: str) -> dict[str, Any]:
 
 async def list_agents(call: Call) -> Answer:
     query: queries.AgentsQuery = call.query
-    if query.all_projects and not call.allowed("agents:get_all_projects"):
-        raise errors.Forbidden("the policy agents:get_all_projects does not allow this with your roles", code="policy")
     filters: dict[str, Any] = {"server": query.server, "version": query.version}
     filters["state"] = None if query.state is None else query.state.value
     filters["seen_before"] = None if query.seen_before is None else query.seen_before.timestamp()
     given = {name: value for name, value in filters.items() if value is not None}
-    project_id = None if query.all_projects else call.project_id
+    project_id = call.listed_project("agents:get_all_projects", everywhere=query.all_projects)
 
     def read(tx: Tx) -> list[dict[str, Any]]:
         found = tx.list_agents(project_id, given, query.marker, query.limit)
         running = tx.running_tasks([agent.id for agent in found])
-        return [views.agent(agent, running.get(agent.id, [])) for agent in found]
+        shown = [views.agent(agent, running.get(agent.id, [])) for agent in found]
+        return views.with_projects(shown, found) if project_id is None else shown
 
     return Answer(200, page(await call.queue.read(read), "agents", query.limit))
 

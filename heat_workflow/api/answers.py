@@ -83,6 +83,7 @@ class Workflow(Shown):
     counts: dict[TaskState, int] = Field(
         description="How many tasks are in each state; states without any are left out"
     )
+    project_id: str | None = Field(None, description="Whose it is; only with ``all_projects``")
 
 
 class Workflows(Shown):
@@ -246,6 +247,7 @@ class Agent(Shown):
     last_seen_at: Moment | None
     join_expires_at: Moment | None
     running_tasks: list[Id]
+    project_id: str | None = Field(None, description="Whose it is; only with ``all_projects``")
 
 
 class Agents(Shown):

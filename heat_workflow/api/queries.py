@@ -38,6 +38,7 @@ class WorkflowsQuery(Page):
     state: WorkflowState | None = None
     tag: Word | None = None
     name: Word | None = None
+    all_projects: bool = False
 
 
 class TasksQuery(Page):

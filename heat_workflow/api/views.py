@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from heat_workflow.loops import Seen
@@ -36,6 +36,11 @@ def workflow(shown: Workflow, counts: Mapping[str, int] | None = None) -> dict[s
     if counts is not None:
         view["counts"] = dict(counts)
     return view
+
+
+def with_projects(views: list[dict[str, Any]], shown: Sequence[Agent | Workflow]) -> list[dict[str, Any]]:
+    """The views of things of several projects, each with its own."""
+    return [{**view, "project_id": one.project_id} for view, one in zip(views, shown, strict=True)]
 
 
 def loop(seen: Seen) -> dict[str, Any]:

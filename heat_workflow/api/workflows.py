@@ -31,10 +31,12 @@ async def list_workflows(call: Call) -> Answer:
     query: queries.WorkflowsQuery = call.query
     given = {"state": query.state and query.state.value, "tag": query.tag, "name": query.name}
     filters = {name: value for name, value in given.items() if value is not None}
+    project_id = call.listed_project("workflows:get_all_projects", everywhere=query.all_projects)
 
     def read(tx: Tx) -> list[dict[str, Any]]:
-        found = tx.list_workflows(call.project_id, filters, query.marker, query.limit)
-        return [views.workflow(workflow, tx.count_tasks(workflow.id)) for workflow in found]
+        found = tx.list_workflows(project_id, filters, query.marker, query.limit)
+        shown = [views.workflow(workflow, tx.count_tasks(workflow.id)) for workflow in found]
+        return views.with_projects(shown, found) if project_id is None else shown
 
     return Answer(200, page(await call.queue.read(read), "workflows", query.limit))
 

@@ -45,8 +45,10 @@ class Tx(Protocol):
         """Workflows of every project that came to their end before that time, the oldest first."""
 
     def list_workflows(
-        self, project_id: str, filters: Mapping[str, str], marker: str | None, limit: int
-    ) -> list[model.Workflow]: ...
+        self, project_id: str | None, filters: Mapping[str, str], marker: str | None, limit: int
+    ) -> list[model.Workflow]:
+        """A page, the oldest first; of all projects for None."""
+
     def usage(self, project_id: str) -> model.Usage:
         """What the project keeps, summed over its workflows."""
 

@@ -84,6 +84,19 @@ def test_workflows(client: Client, api: ApiProcess) -> None:
         client.get_workflow(made["id"], wait=1)
 
 
+def test_what_all_projects_have_is_for_an_admin(client: Client, api: ApiProcess, project: str) -> None:
+    workflow_id, agent = client.post_workflow({"name": "w"})["id"], agent_of(client, api, "s")
+    admin = client_of(api, "operators", "admin,member,reader")
+    workflows = {one["id"]: one["project_id"] for one in admin.list_workflows(all_projects="true", state="active")}
+    agents = {one["id"]: one["project_id"] for one in admin.list_agents(all_projects="true", limit=1)}
+    assert (workflows[workflow_id], agents[agent.agent_id]) == (project, project)
+    assert all("project_id" not in one for one in [*client.list_workflows(), *client.list_agents()])
+    assert list(admin.list_workflows()) == []
+    for listed in (client.list_workflows, client.list_agents):
+        with pytest.raises(errors.Forbidden, match="get_all_projects does not allow this"):
+            list(listed(all_projects="true"))
+
+
 def test_tasks(client: Client, api: ApiProcess) -> None:
     workflow_id = client.post_workflow({"name": "w"})["id"]
     task_id = new_id()
