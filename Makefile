@@ -18,6 +18,7 @@ PARALLEL ?= -n 2 --dist loadfile
 
 demo: $(VENV)/.ready
 	$(BIN)/python -m devcloud demo $(TEMPLATE) $(if $(ENV),-e $(ENV))
+	@cat doc/after-the-demo.txt
 
 test: $(VENV)/.ready system
 	$(BIN)/python -m pytest $(PARALLEL) $(TESTS)

@@ -84,6 +84,9 @@ class AgentProcesses:
                 # A server that is down or still starting is part of what is being tested.
                 LOG.debug("agents were not listed: %s", error)
                 continue
+            except Exception:  # without the watch no machine would boot any more
+                LOG.exception("agents were not listed")
+                continue
             self._follow(registered)
 
     def _follow(self, registered: Mapping[str, Registered]) -> None:

@@ -5,7 +5,7 @@ import dataclasses
 import datetime
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,19 @@ from devcloud.stacks import Stack, Stacks
 from heat_workflow.errors import printable
 
 POLL_S = 0.2
+_WHOLE = datetime.timedelta(seconds=1)  # how exact Heat's times are
+_AFTER = datetime.timedelta(microseconds=1)
 FINISHED_BADLY = ("failed", "timed_out", "cancelled")
 
 
 @dataclasses.dataclass(frozen=True)
 class Fact:
-    """One line for the human; the key tells it from the others."""
+    """One line for the human about a Heat resource; the key tells it from the others."""
 
     key: object
     moment: datetime.datetime
     text: str
+    resource: str
 
 
 def run_demo(cloud: DevCloud, template: Path, environment: Path | None) -> int:
@@ -42,7 +45,7 @@ def run_demo(cloud: DevCloud, template: Path, environment: Path | None) -> int:
     while stack.status == "CREATE_IN_PROGRESS":
         progress.print_news()
         time.sleep(POLL_S)
-    progress.print_news()
+    progress.print_news(last=True)
     print(f"\nstack {stack.name} is {stack.status}")
     if stack.status == "CREATE_COMPLETE":
         _print_outputs(stack)
@@ -61,13 +64,23 @@ class Progress:
         self._stack = stack
         self._began = began
         self._printed: set[object] = set()
+        self._told_until = began
+        self._heat_moments: dict[object, datetime.datetime] = {}
 
-    def print_news(self) -> None:
-        """Print the facts that were not printed before, in the order of their times."""
-        news = [fact for fact in (*self._stack_facts(), *self._task_facts()) if fact.key not in self._printed]
-        for fact in sorted(news, key=lambda fact: fact.moment):
-            self._printed.add(fact.key)
-            print(f"{(fact.moment - self._began).total_seconds():6.1f} s  {fact.text}", flush=True)
+    def print_news(self, *, last: bool = False) -> None:
+        """Print the facts that were not printed before, in the order in which they came about.
+
+        What came about after Heat was asked waits for the next time, unless this is the ``last``: Heat may have done
+        something before it that it has not told yet.
+        """
+        events, asked = self._stack.events(), _now()
+        tasks = list(self._task_facts())
+        facts = sorted([*self._stack_facts(events, tasks), *tasks], key=lambda fact: fact.moment)
+        for fact in facts:
+            if fact.key not in self._printed and (last or fact.moment <= asked):
+                self._printed.add(fact.key)
+                print(f"{(fact.moment - self._began).total_seconds():6.1f} s  {fact.text}", flush=True)
+        self._told_until = asked
 
     def failed_tasks(self) -> Iterator[str]:
         """For each task that did not succeed: server and reason."""
@@ -76,10 +89,24 @@ class Progress:
             if task["state"] in FINISHED_BADLY:
                 yield f"task {task['name']} {task['state']} on {_server(task, servers)}: {task.get('status_reason')}"
 
-    def _stack_facts(self) -> Iterator[Fact]:
-        # Heat gives its events whole seconds only, so the time is when we heard of it.
-        for event in self._stack.events():
-            yield Fact(event.id, _now(), f"heat  {event.resource_name} {event.resource_status}")
+    def _stack_facts(self, events: Iterable[Any], tasks: Sequence[Fact]) -> Iterator[Fact]:
+        """Heat's events, each at the earliest moment that it can have been.
+
+        Heat gives whole seconds only. An event is not before the ones before it, nor before Heat was asked the last
+        time, when it was not there yet; and a resource is not complete before its tasks are finished. So none is later
+        than it was, and none stands before its cause.
+        """
+        earliest = self._began
+        for event in events:
+            if event.id not in self._heat_moments:
+                second = _moment(event.event_time) or self._began
+                known = [earliest, self._told_until, second]
+                if not event.resource_status.endswith("IN_PROGRESS"):
+                    own = [task.moment for task in tasks if task.resource == event.resource_name]
+                    known += [moment + _AFTER for moment in own if moment < second + _WHOLE]
+                self._heat_moments[event.id] = max(known)
+            earliest = self._heat_moments[event.id]
+            yield Fact(event.id, earliest, f"heat  {event.resource_name} {event.resource_status}", event.resource_name)
 
     def _task_facts(self) -> Iterator[Fact]:
         servers = self._server_names()
@@ -94,7 +121,8 @@ class Progress:
                 yield self._task_fact(task, finished, f"{task['state']} after {seconds:.2f} s")
 
     def _task_fact(self, task: Mapping[str, Any], moment: datetime.datetime, what: str) -> Fact:
-        return Fact((task["id"], moment), moment, f"task  {task['name']} {what}")
+        resource = str((task.get("heat") or {}).get("resource") or task["name"]).rpartition("/")[2]
+        return Fact((task["id"], what.split()[0], moment), moment, f"task  {task['name']} {what}", resource)
 
     def _tasks(self) -> Iterator[Mapping[str, Any]]:
         for workflow in self._get("/v1/workflows")["workflows"]:

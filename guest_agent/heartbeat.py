@@ -71,10 +71,13 @@ class Heartbeat:
         wait, began = self._first, time.monotonic()
         while not self._over.wait(wait):
             wait = min(self._interval, max(LEAST_INTERVAL, (time.monotonic() - began) * SHARE_OF_AGE))
-            client = client or self._client.sibling()
-            self._rotate(client)
-            if not self._extend(client):
-                break
+            try:
+                client = client or self._client.sibling()
+                self._rotate(client)
+                if not self._extend(client):
+                    break
+            except Exception:  # without the heartbeat the lease is lost, and no cancel reaches the hook
+                LOG.exception("%s: a heartbeat met an error; the next one is tried", self._attempt)
         if client is not None:
             client.close()
 

@@ -69,9 +69,10 @@ class LogWriter:
     def _put(self, stream: str, text: str) -> None:
         if self._room <= 0 or not text:
             return
-        self._room -= len(text.encode())
+        data, room = text.encode(), self._room
+        self._room -= len(data)
         if self._room <= 0:
-            text = text[-len(FULL) :] + FULL
+            text = data[:room].decode("utf-8", "ignore") + FULL
         line = json.dumps({"n": self._count, "stream": stream, "text": text}) + "\n"
         try:
             whole = os.write(self._fd, line.encode()) == len(line)

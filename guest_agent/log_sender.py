@@ -48,17 +48,21 @@ class LogSender:
             return
         client = self._client.sibling()
         try:
-            while not self._over.is_set():
-                if self._send(client, self._next()):
-                    self._over.wait(INTERVAL)
-                else:
-                    return
-            for _ in range(LAST_REQUESTS):
-                chunks = self._next()
-                if not chunks or not self._send(client, chunks):
-                    return
+            self._send_all(client)
+        except Exception:  # the report has the head and the tail
+            LOG.exception("%s: the log is not sent any more", self._attempt)
         finally:
             client.close()
+
+    def _send_all(self, client: ApiClient) -> None:
+        while not self._over.is_set():
+            if not self._send(client, self._next()):
+                return
+            self._over.wait(INTERVAL)
+        for _ in range(LAST_REQUESTS):
+            chunks = self._next()
+            if not chunks or not self._send(client, chunks):
+                return
 
     def _next(self) -> list[Chunk]:
         return self._reader.next_chunks(CHUNKS_MOST, BYTES_MOST)

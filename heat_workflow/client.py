@@ -53,7 +53,8 @@ class Client(Wire):
         return cast(Workflow, self._call("PUT", path_of("workflows", workflow_id), body))
 
     def list_workflows(self, **filters: str | int) -> Iterator[Workflow]:
-        """The project's workflows, page by page; filters: state, tag, name, limit (of a page)."""
+        """The project's workflows, page by page; filters: state, tag, name, limit (of a page),
+        all_projects (admin)."""
         return cast("Iterator[Workflow]", self._pages(path_of("workflows"), "workflows", filters))
 
     def get_workflow(self, workflow_id: str, *, wait: float = 0) -> Workflow:
@@ -160,9 +161,12 @@ class Client(Wire):
         path = path_of("workflows", workflow_id, "tasks", task_id, "attempts")
         return cast("list[dict[str, Json]]", list(self._pages(path, "attempts", {})))
 
-    def get_log(self, workflow_id: str, task_id: str) -> str:
-        """What the task has written so far."""
-        return cast(str, self._send("GET", path_of("workflows", workflow_id, "tasks", task_id, "log")).text)
+    def get_log(self, workflow_id: str, task_id: str, attempt: int | None = None) -> str:
+        """What the attempt, the present one for None, has written so far, standard output and error as they came; once
+        it is over at least the head and the tail of each, with a line that says how much is left out."""
+        params = None if attempt is None else {"attempt": attempt}
+        answer = self._call("GET", path_of("workflows", workflow_id, "tasks", task_id, "log"), params=params)
+        return "".join(chunk["text"] for chunk in answer["chunks"])
 
     # -- agents ------------------------------------------------------------------------------------------------
 

@@ -59,7 +59,8 @@ guest_opts = [
         "waiting_event_after",
         default=60,
         min=1,
-        help="Seconds after which a stack event says what a task waits for that no agent has begun.",
+        help="Seconds after which a stack event says what a task waits for that no agent has begun, and that lie "
+        "at least between two such events when the reason changes.",
     ),
     cfg.FloatOpt(
         "delete_wait",

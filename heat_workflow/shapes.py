@@ -110,6 +110,7 @@ class Workflow(WorkflowBody, total=False):
     counts: dict[str, int]
     created_at: str
     finished_at: str | None
+    project_id: str  # of a list of all projects
 
 
 class AgentBody(TypedDict, total=False):
@@ -139,6 +140,7 @@ class Agent(TypedDict, total=False):
     last_seen_at: str | None
     join_expires_at: str | None
     running_tasks: list[str]
+    project_id: str  # of a list of all projects
 
 
 class Registration(Agent, total=False):

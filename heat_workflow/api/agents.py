@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from heat_workflow import errors, model
+from heat_workflow import model
 from heat_workflow.api import answers, queries, schemas, views
 from heat_workflow.api.pages import fitting, page, written
 from heat_workflow.api.routing import Answer, Call, Route
@@ -27,13 +27,11 @@ def _shown(tx: Tx, project_id: str, agent_id: str) -> dict[str, Any]:
 
 async def list_agents(call: Call) -> Answer:
     query: queries.AgentsQuery = call.query
-    if query.all_projects and not call.allowed("agents:get_all_projects"):
-        raise errors.Forbidden("the policy agents:get_all_projects does not allow this with your roles", code="policy")
     filters: dict[str, Any] = {"server": query.server, "version": query.version}
     filters["state"] = None if query.state is None else query.state.value
     filters["seen_before"] = None if query.seen_before is None else query.seen_before.timestamp()
     given = {name: value for name, value in filters.items() if value is not None}
-    project_id = None if query.all_projects else call.project_id
+    project_id = call.listed_project("agents:get_all_projects", everywhere=query.all_projects)
 
     def read(tx: Tx) -> bytes:
         def some(marker: str | None, count: int) -> list[model.Agent]:
@@ -42,7 +40,9 @@ async def list_agents(call: Call) -> Answer:
         def shown() -> Iterator[dict[str, Any]]:
             for found in in_batches(some, query.marker, lambda agent: agent.id):
                 running = tx.running_tasks([agent.id for agent in found])
-                yield from (views.agent(agent, running.get(agent.id, [])) for agent in found)
+                for agent in found:
+                    view = views.agent(agent, running.get(agent.id, []))
+                    yield views.with_project(view, agent) if project_id is None else view
 
         return page("agents", shown(), query.limit)
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field
 
+from heat_workflow import loops as background
 from heat_workflow.model import AgentState, TaskState, WorkflowState
 
 Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"}, description="ISO 8601 in UTC")]
@@ -38,10 +39,25 @@ class Versions(Shown):
     versions: list[Version]
 
 
+class Loop(Shown):
+    """Background work of the process, which goes on after whatever it meets."""
+
+    name: Literal["expiry", "last-seen", "news-in", "news-out", "writer"]
+    health: background.LoopHealth = Field(
+        description="``failing`` for a minute after an error; ``late`` when no round has finished for 30 s"
+    )
+    failures: int = Field(description="Errors since the process started")
+    finished_at: Moment | None = Field(
+        description="When the last round finished, by this process's clock; before the first one the start of what has "
+        "something to do at any time, null of what has not"
+    )
+
+
 class Health(Shown):
     """The process answers and its store does."""
 
-    status: Literal["ok"]
+    status: Literal["ok", "degraded"]
+    loops: list[Loop] = Field(description="The background work of the process")
 
 
 class OpenApi(pydantic.BaseModel):
@@ -67,6 +83,7 @@ class Workflow(Shown):
     counts: dict[TaskState, int] = Field(
         description="How many tasks are in each state; states without any are left out"
     )
+    project_id: str | None = Field(None, description="Whose it is; only with ``all_projects``")
 
 
 class Workflows(Shown):
@@ -250,6 +267,7 @@ class Agent(Shown):
     last_seen_at: Moment | None
     join_expires_at: Moment | None
     running_tasks: list[Id]
+    project_id: str | None = Field(None, description="Whose it is; only with ``all_projects``")
 
 
 class Agents(Shown):

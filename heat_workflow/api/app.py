@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import functools
 import ipaddress
-import logging
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -21,21 +20,21 @@ from starlette.types import ASGIApp
 import heat_workflow
 from heat_workflow import conf as options
 from heat_workflow import errors
-from heat_workflow.api import agents, answers, downloads, guard, guests, metrics, openapi, tasks, workflows
+from heat_workflow.api import agents, answers, downloads, guard, guests, metrics, openapi, tasks, views, workflows
 from heat_workflow.api.identity import Keystone, NoAuth, OperatorIdentity, Sources
 from heat_workflow.api.limits import Limits
 from heat_workflow.api.policies import Policy
 from heat_workflow.api.routing import Answer, Call, Route, Services, starlette_routes
+from heat_workflow.loops import Loop, LoopHealth
 from heat_workflow.model import Usage
 from heat_workflow.releases import Releases
 from heat_workflow.store import Store, Tx
 from heat_workflow.store.opening import open_store
 from heat_workflow.taskqueue import TaskQueue, expiring
-from heat_workflow.taskqueue.polling import Polls
+from heat_workflow.taskqueue.polling import FLUSH_EVERY, Polls
 from heat_workflow.taskqueue.quotas import Quotas
 from heat_workflow.wakeup import Wakeups
 
-LOG = logging.getLogger(__name__)
 _EXPIRE_EVERY = 1.0  # seconds between looks for deadlines that have passed
 _FLUSH_MOST = 1.0  # seconds at the end for a note of when agents were last seen
 
@@ -50,7 +49,13 @@ async def _healthz(call: Call) -> Answer:
         return tx.now
 
     await call.queue.read(look)
-    return Answer(200, {"status": "ok"})
+    seen = [loop.seen() for loop in call.queue.loops]
+    stuck = [loop for loop in seen if loop.vital and loop.health is LoopHealth.LATE]
+    if stuck:
+        named = ", ".join(f"{loop.name} for {loop.behind:.0f} s" for loop in stuck)
+        raise errors.Unavailable(f"background work of this process does not come to its end: {named}", code="stuck")
+    well = all(loop.health is LoopHealth.OK for loop in seen)
+    return Answer(200, {"status": "ok" if well else "degraded", "loops": [views.loop(loop) for loop in seen]})
 
 
 async def _openapi(_call: Call) -> Answer:
@@ -108,7 +113,11 @@ def build(
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         await queue.start()
-        background = [asyncio.create_task(_forever(_expire, queue)), asyncio.create_task(_forever(polls.keep_seen))]
+        expiry, last_seen = Loop("expiry"), Loop("last-seen")
+        queue.loops += [expiry, last_seen]
+        jobs = [_forever(expiry, _EXPIRE_EVERY, expiring.Expiry(queue, expiry).run)]
+        jobs += [_forever(last_seen, FLUSH_EVERY, polls.flush)]
+        background = [asyncio.create_task(job) for job in jobs]
         try:
             yield
         finally:
@@ -131,21 +140,12 @@ def build(
     return application
 
 
-async def _expire(queue: TaskQueue) -> None:
+async def _forever(loop: Loop, every: float, job: Callable[[], Awaitable[None]]) -> None:
+    """Do the job every so many seconds, whatever it meets."""
     while True:
-        await asyncio.sleep(_EXPIRE_EVERY)
-        while await queue.read(expiring.any_due):
-            await queue.write(expiring.expire)
-
-
-async def _forever(job: Callable[..., Awaitable[None]], *args: Any) -> None:
-    """Run the job again after the store was out of reach."""
-    while True:
-        try:
-            await job(*args)
-        except errors.Unavailable as exc:
-            LOG.warning("Background work waits for the store: %s", exc.detail)
-            await asyncio.sleep(_EXPIRE_EVERY)
+        await asyncio.sleep(every)
+        with loop.round():
+            await job()
 
 
 def compose(conf: cfg.ConfigOpts) -> Starlette:

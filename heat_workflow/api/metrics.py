@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import collections
 import re
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 
 import prometheus_client
@@ -19,6 +20,7 @@ from starlette.requests import Request
 from heat_workflow import model
 from heat_workflow.api.problems import REFUSED
 from heat_workflow.api.routing import Answer, Call, Route
+from heat_workflow.loops import Seen
 from heat_workflow.store import Tx
 
 _VERSION = re.compile(r"\d[0-9A-Za-z.+-]{0,31}")
@@ -51,6 +53,18 @@ class Metrics:
         if listening() is not None:
             name, what = "heat_workflow_listener_connected", "Whether PostgreSQL's notifications reach this process"
             self._gauge(name, what).set_function(lambda: float(bool(listening())))
+        self._behind = self._gauge(
+            "heat_workflow_loop_behind_seconds",
+            "How long background work of this process has been due since it last came to its end",
+            "loop",
+        )
+        self._finished_at = self._gauge(
+            "heat_workflow_loop_last_finished_timestamp_seconds", "When it last came to its end", "loop"
+        )
+        self._failed = prometheus_client.Counter(
+            "heat_workflow_loop_failures", "Errors it met and went on after", ("loop",), registry=self.registry
+        )
+        self._failures: collections.Counter[str] = collections.Counter()
         self._refusals = prometheus_client.Counter(
             "heat_workflow_refusals",
             "Requests this process refused, by status and reason",
@@ -69,8 +83,20 @@ class Metrics:
         """Count a refusal; the codes are words of ours, never of the caller's."""
         self._refusals.labels(str(status), code).inc()
 
-    def text(self, tasks: Mapping[str, int], agents: Mapping[tuple[str, str], int], oldest_ready_age: float) -> bytes:
-        """Everything in Prometheus' text format, with these numbers of the store."""
+    def text(
+        self,
+        tasks: Mapping[str, int],
+        agents: Mapping[tuple[str, str], int],
+        oldest_ready_age: float,
+        loops: Iterable[Seen] = (),
+    ) -> bytes:
+        """Everything in Prometheus' text format, with these numbers of the store and the background work as seen."""
+        for loop in loops:
+            self._behind.labels(loop.name).set(loop.behind)
+            if loop.finished_ago is not None:
+                self._finished_at.labels(loop.name).set(time.time() - loop.finished_ago)
+            self._failed.labels(loop.name).inc(loop.failures - self._failures[loop.name])
+            self._failures[loop.name] = loop.failures
         for state in model.UNFINISHED:
             self._tasks.labels(state.value).set(tasks.get(state.value, 0))
         self._agents.clear()
@@ -121,7 +147,8 @@ def _metrics_of(request: Request) -> Metrics:
 
 
 async def show_metrics(call: Call) -> Answer:
-    text = _metrics_of(call.request).text(*await call.queue.read(_numbers))
+    numbers = await call.queue.read(_numbers)
+    text = _metrics_of(call.request).text(*numbers, [loop.seen() for loop in call.queue.loops])
     return Answer(200, text, content_type=prometheus_client.CONTENT_TYPE_LATEST)
 
 

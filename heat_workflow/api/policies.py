@@ -81,6 +81,11 @@ _RULES: Mapping[str, tuple[str, str, Sequence[str]]] = {
             *(f"POST {_AGENT}/{verb}" for verb in ("rejoin", "drain", "undrain", "quarantine")),
         ),
     ),
+    "workflows:get_all_projects": (
+        ADMIN,
+        "List the workflows of every project (all_projects=true)",
+        ("GET /v1/workflows",),
+    ),
     "agents:get_all_projects": (ADMIN, "List the agents of every project (all_projects=true)", ("GET /v1/agents",)),
 }
 

@@ -38,6 +38,7 @@ class WorkflowsQuery(Page):
     state: WorkflowState | None = None
     tag: Word | None = None
     name: Word | None = None
+    all_projects: bool = False
 
 
 class TasksQuery(Page):
@@ -73,6 +74,7 @@ class GraphQuery(Query):
 
 class LogQuery(Query):
     follow: bool = False
+    attempt: Annotated[int, Field(ge=1, lt=2**31)] | None = None
 
 
 class AttemptsQuery(Query):

@@ -90,6 +90,15 @@ class Call:
             return False
         return True
 
+    def listed_project(self, rule: str, *, everywhere: bool) -> str | None:
+        """Whose things are listed: the caller's project's, or ``everywhere`` those of all projects (None), for whom the
+        rule lets."""
+        if not everywhere:
+            return self.project_id
+        if not self.allowed(rule):
+            raise errors.Forbidden(f"the policy {rule} does not allow this with your roles", code="policy")
+        return None
+
 
 async def _gone(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":

@@ -154,13 +154,13 @@ async def act_on_tasks(call: Call) -> Answer:
 
 
 async def show_log(call: Call) -> Answer:
-    """The output as it was written; with ``follow`` it streams until the attempt is over."""
+    """The output as it was written; with ``follow`` it streams until the task, or the attempt asked for, is over."""
     place = (call.project_id, call.path["workflow_id"], call.path["task_id"])
-    await call.queue.read(cancelling.get_task, *place)
+    log = await call.queue.read(logs.read_log, *place, call.query.attempt)
     if call.query.follow:
-        return Answer(200, stream=logs.follow(call.queue, *place), content_type="text/plain; charset=utf-8")
-    chunks = await call.queue.read(logs.read_log, *place, -1)
-    return Answer(200, {"chunks": chunks.chunks, "attempt": chunks.attempt})
+        stream = logs.follow(call.queue, *place, call.query.attempt)
+        return Answer(200, stream=stream, content_type="text/plain; charset=utf-8")
+    return Answer(200, {"chunks": log.chunks, "attempt": log.attempt})
 
 
 async def list_attempts(call: Call) -> Answer:

@@ -7,6 +7,7 @@ import datetime
 from collections.abc import Mapping
 from typing import Any
 
+from heat_workflow.loops import Seen
 from heat_workflow.model import LEASE, Agent, Attempt, Event, Json, Task, Workflow
 from heat_workflow.taskqueue.claiming import Claimed
 from heat_workflow.taskqueue.looking import Details
@@ -38,11 +39,28 @@ def workflow(shown: Workflow, counts: Mapping[str, int] | None = None) -> dict[s
     return view
 
 
+def with_project(view: dict[str, Any], shown: Agent | Workflow) -> dict[str, Any]:
+    """The view of a thing among those of several projects."""
+    return {**view, "project_id": shown.project_id}
+
+
+def loop(seen: Seen) -> dict[str, Any]:
+    now = datetime.datetime.now(datetime.timezone.utc).timestamp()
+    finished_at = None if seen.finished_ago is None else now - seen.finished_ago
+    return {
+        "name": seen.name,
+        "health": seen.health.value,
+        "failures": seen.failures,
+        "finished_at": time(finished_at),
+    }
+
+
 def task(details: Details, *, reveal: bool = False) -> dict[str, Any]:
     """``reveal`` shows hidden outputs, for a caller whose policy allows it; hidden inputs are never shown."""
     shown, attempt = details.task, details.attempt
     spec = dict(shown.spec)
-    spec.pop("recorded_only", None)
+    for internal in ("recorded_only", "barrier"):
+        spec.pop(internal, None)
     outputs: Mapping[str, Json] = attempt.outputs if attempt is not None else {}
     view: dict[str, Any] = {
         **spec,

@@ -29,14 +29,18 @@ async def list_workflows(call: Call) -> Answer:
     query: queries.WorkflowsQuery = call.query
     given = {"state": query.state and query.state.value, "tag": query.tag, "name": query.name}
     filters = {name: value for name, value in given.items() if value is not None}
+    project_id = call.listed_project("workflows:get_all_projects", everywhere=query.all_projects)
 
     def read(tx: Tx) -> bytes:
         def some(marker: str | None, count: int) -> list[model.Workflow]:
-            return tx.list_workflows(call.project_id, filters, marker, count)
+            return tx.list_workflows(project_id, filters, marker, count)
+
+        def view(workflow: model.Workflow) -> dict[str, Any]:
+            shown = views.workflow(workflow, tx.count_tasks(workflow.id))
+            return views.with_project(shown, workflow) if project_id is None else shown
 
         found = itertools.chain.from_iterable(in_batches(some, query.marker, lambda workflow: workflow.id))
-        shown = (views.workflow(workflow, tx.count_tasks(workflow.id)) for workflow in found)
-        return page("workflows", shown, query.limit)
+        return page("workflows", map(view, found), query.limit)
 
     return Answer(200, await call.queue.read(read))
 

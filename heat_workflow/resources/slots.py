@@ -138,6 +138,29 @@ def listed(reasons: Sequence[str]) -> str:
     return "; ".join(reasons[:REASONS_SHOWN]) + more
 
 
+@dataclasses.dataclass
+class Told:
+    """What stack events have said of the reasons why tasks wait: each reason once, the events some time apart."""
+
+    reasons: set[str] = dataclasses.field(default_factory=set)
+    next_at: float | None = None
+
+    def news(self, held: Iterable[Task], now: float, began: float, apart: float) -> list[Task]:
+        """Those of the held tasks whose reason is to be told now; no other call tells it again.
+
+        Times are seconds of one clock. The first event comes ``apart`` seconds after the wait ``began``, and so long
+        at least lies between any two. When an agent was last seen is no reason: it changes at each look.
+        """
+        if now < (began + apart if self.next_at is None else self.next_at):
+            return []
+        found = {f"{task['id']} {(task['waiting_for'] or '').partition('; last seen ')[0]}": task for task in held}
+        fresh = {reason: task for reason, task in found.items() if reason not in self.reasons}
+        if fresh:
+            self.reasons.update(fresh)
+            self.next_at = now + apart
+        return list(fresh.values())
+
+
 def by_name(values: Mapping[Slot, Any]) -> dict[str, Any]:
     """A map by task; what fan-outs have is a map by server in it."""
     found: dict[str, Any] = {}

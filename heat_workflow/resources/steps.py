@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from heat_workflow.resources.runs import Run, Runs
+from heat_workflow.resources.slots import Told
 from heat_workflow.shapes import TaskBody
 
 
@@ -54,4 +55,4 @@ class Pending:
     waiting: Waiting | None = None
     attempts: dict[str, int] = dataclasses.field(default_factory=dict)  # by task id, how many were told of
     began: float = dataclasses.field(default_factory=time.monotonic)
-    told: bool = False  # whether a stack event has said what the wait is for
+    told: Told = dataclasses.field(default_factory=Told)

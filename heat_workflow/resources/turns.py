@@ -37,7 +37,7 @@ class Turn:
     adopted: set[str] = dataclasses.field(default_factory=set)  # ids of tasks that were under way when it began
     since: float = dataclasses.field(default_factory=time.monotonic)
     until: float = 0.0  # how long the present call may hold
-    told: bool = False
+    told: slots.Told = dataclasses.field(default_factory=slots.Told)
 
     @property
     def applies(self) -> bool:
@@ -172,11 +172,11 @@ class TurnTaker(resource.Resource):  # type: ignore[misc]
     # -- while waiting -----------------------------------------------------------------------------------------
 
     def _say_what_holds(self, turn: Turn, live: Sequence[Task]) -> None:
-        """Once nobody has begun some of it for a while, one event that says what it waits for."""
+        """Once nobody has begun some of it for a while, an event that says what it waits for; another at a change."""
         held = [task for task in live if task["state"] in ("waiting", "ready", "stalled") and task.get("waiting_for")]
-        if not turn.told and held and time.monotonic() - turn.since > self.client_plugin().waiting_event_after():
-            turn.told = True
-            self._say(slots.listed([f"task {task['name']} waits for {task['waiting_for']}" for task in held]))
+        fresh = turn.told.news(held, time.monotonic(), turn.since, self.client_plugin().waiting_event_after())
+        if fresh:
+            self._say(slots.listed([f"task {task['name']} waits for {task['waiting_for']}" for task in fresh]))
 
     def _obey_stack(self, live: Sequence[Task]) -> None:
         """End what runs if the stack has turned back since: Heat itself lets what is in progress finish."""

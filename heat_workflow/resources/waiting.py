@@ -132,12 +132,13 @@ class TaskWatcher(resource.Resource):  # type: ignore[misc]
         self._add_event(self.action, self.status, what)
 
     def _say_what_holds(self, pending: Pending, task: Task) -> None:
-        """Once a task has not run for a while, one event that says what it waits for."""
-        waited = time.monotonic() - pending.began
-        if pending.told or task["state"] not in HELD_UP or waited < self.client_plugin().waiting_event_after():
-            return
-        pending.told = True
-        self._say(f"task {task['name']} is {task['state']} after {waited:.0f} s; it waits for {task['waiting_for']}")
+        """Once a task has not run for a while, an event that says what it waits for; another when that changes."""
+        now, apart = time.monotonic(), self.client_plugin().waiting_event_after()
+        held = [task] if task["state"] in HELD_UP else []
+        if pending.told.news(held, now, pending.began, apart):
+            waited = now - pending.began
+            holds = task["waiting_for"]
+            self._say(f"task {task['name']} is {task['state']} after {waited:.0f} s; it waits for {holds}")
 
     # -- taking back -------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from heat_workflow import model
+from heat_workflow.loops import Loop
 
 T = TypeVar("T")
 
@@ -44,8 +45,10 @@ class Tx(Protocol):
         """Workflows of every project that came to their end before that time, the oldest first."""
 
     def list_workflows(
-        self, project_id: str, filters: Mapping[str, str], marker: str | None, limit: int
-    ) -> list[model.Workflow]: ...
+        self, project_id: str | None, filters: Mapping[str, str], marker: str | None, limit: int
+    ) -> list[model.Workflow]:
+        """A page, the oldest first; of all projects for None."""
+
     def usage(self, project_id: str) -> model.Usage:
         """What the project keeps, summed over its workflows."""
 
@@ -102,6 +105,9 @@ class Tx(Protocol):
     def get_definition(self, project_id: str, definition_id: str) -> dict[str, Any]: ...
     def find_ready(self, project_id: str, route: str, limit: int, offset: int) -> list[model.Task]:
         """Ready tasks of active workflows by priority then age; another claim may be about to take one of them."""
+
+    def due_ids(self, limit: int) -> list[str]:
+        """The ids of these tasks: also of one whose row cannot be read."""
 
     def list_due(self, limit: int) -> list[model.Task]:
         """Tasks of every project whose ``due_at`` has come."""
@@ -236,6 +242,10 @@ class Store(Protocol):
     @property
     def shared(self) -> bool:
         """Whether other API processes work on it at the same time."""
+
+    @property
+    def loops(self) -> Sequence[Loop]:
+        """The background work it does."""
 
     @property
     def finished(self) -> Mapping[str, int]:

@@ -23,6 +23,7 @@ from oslo_db import exception as db_exception
 from oslo_log import log
 
 from heat_workflow.failpoints import failpoint
+from heat_workflow.loops import Loop
 from heat_workflow.store.direct import TooLongError, driver_of
 from heat_workflow.store.transaction import SqlTx
 from heat_workflow.store.write import Write, out_of_reach
@@ -45,15 +46,18 @@ class Grouper:
         begun: Callable[[sa.Connection], SqlTx],
         alone: Callable[[Write], None],
         settled: Callable[[list[Write]], None],
+        health: Loop,
     ) -> None:
         """``lock_wait`` is the statement that bounds the waiting for a lock in this transaction, its place for the
         milliseconds in braces; ``begun`` makes the transaction that raises TooLongError in the middle of a long use
-        case. ``alone`` takes a use case that has to run by itself, ``settled`` those that are done."""
+        case. ``alone`` takes a use case that has to run by itself, ``settled`` those that are done; ``health`` learns
+        how the thread is."""
         self._engine = engine
         self._lock_wait = lock_wait
         self._begun = begun
         self._alone = alone
         self._settled = settled
+        self._health = health
         self._queue: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
         self._next: collections.deque[Write] = collections.deque()
         self._closing = False
@@ -71,17 +75,22 @@ class Grouper:
 
     def _run(self) -> None:
         while self._take():
-            group: list[Write] = []
-            try:
-                self._group(group)
-            except Exception as exc:  # the thread lives on: without it every later request would wait for ever
-                known = isinstance(exc, DATABASE_ERRORS)
-                LOG.info("A group of %d failed; each runs alone", len(group), exc_info=None if known else exc)
-                for write in [*group, *self._next]:
-                    self._alone(write)
-                self._next.clear()
-            else:
-                self._settled(group)
+            with self._health.round():
+                self._run_group()
+
+    def _run_group(self) -> None:
+        group: list[Write] = []
+        try:
+            self._group(group)
+        except Exception as exc:
+            LOG.info("A group of %d failed; each runs alone", len(group))
+            for write in [*group, *self._next]:
+                self._alone(write)
+            self._next.clear()
+            if not isinstance(exc, DATABASE_ERRORS):
+                raise
+        else:
+            self._settled(group)
 
     def _take(self) -> bool:
         """Have the next ones, if need be after waiting for the first; False when there are none any more."""

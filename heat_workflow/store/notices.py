@@ -18,14 +18,14 @@ from typing import Protocol
 
 import psycopg
 import sqlalchemy as sa
-from oslo_db import exception as db_exception
-from oslo_log import log
 
+from heat_workflow.failpoints import faultpoint
+from heat_workflow.loops import Loop
 from heat_workflow.store import tables
 from heat_workflow.store.claims import PostgreSql
+from heat_workflow.store.grouping import DATABASE_ERRORS
 from heat_workflow.store.listening import listening
 
-LOG = log.getLogger(__name__)
 Wake = Callable[[Mapping[str, int]], None]
 _CHANNEL = "heat_workflow"
 _PAYLOAD_MOST = 7000  # bytes; PostgreSQL takes 8000
@@ -39,6 +39,10 @@ _RETRY = 1.0  # seconds before a lost connection is tried again
 
 class Notices(Protocol):
     """How one replica's transactions become another's wake-ups."""
+
+    @property
+    def health(self) -> Loop:
+        """How the listening is."""
 
     def send(self, connection: sa.Connection, keys: Mapping[str, int], now: float) -> None:
         """Tell the keys, each with how much there is to wake for, in one transaction."""
@@ -68,9 +72,10 @@ def _lines(keys: Mapping[str, int]) -> list[str]:
 class Teller:
     """Tells other replicas what this one's transactions have woken for."""
 
-    def __init__(self, engine: sa.Engine, notices: Notices) -> None:
+    def __init__(self, engine: sa.Engine, notices: Notices, health: Loop) -> None:
         self._engine = engine
         self._notices = notices
+        self._health = health
         self._told: queue.SimpleQueue[Mapping[str, int] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._tell_forever, name="store-tell", daemon=True)
         self._thread.start()
@@ -92,16 +97,15 @@ class Teller:
                 more = self._told.get()
                 last = last or more is None
                 keys.update(more or {})
-            self._send(keys)
+            with self._health.round():  # what is lost costs time alone: the other replicas' polls look for themselves
+                self._send(keys)
             if last:
                 return
 
     def _send(self, keys: Mapping[str, int]) -> None:
-        try:
-            with self._engine.begin() as connection:
-                self._notices.send(connection, keys, time.time())
-        except (db_exception.DBError, sa.exc.SQLAlchemyError) as exc:
-            LOG.warning("Could not tell the other replicas (%s); their polls look for themselves", type(exc).__name__)
+        faultpoint("news.told")
+        with self._engine.begin() as connection:
+            self._notices.send(connection, keys, time.time())
 
 
 def notices_for(engine: sa.Engine) -> Notices:
@@ -115,6 +119,7 @@ class PostgreSqlNotices:
         self._me = secrets.token_hex(4)
         self._engine = engine
         self.connected = False
+        self.health = Loop("news-in", expected=(psycopg.Error,))
         self._stopped = threading.Event()
 
     def send(self, connection: sa.Connection, keys: Mapping[str, int], now: float) -> None:
@@ -139,10 +144,12 @@ class PostgreSqlNotices:
                     while not self._stopped.is_set():
                         for payload in ear.hear(_STOP_WITHIN):
                             _tell(self._me, payload, wake)
+                        faultpoint("news.heard")
+                        self.health.finish()
                 self.connected = False
-            except psycopg.Error as exc:
+            except Exception as exc:  # polls look for themselves meanwhile
                 self.connected = False
-                LOG.warning("Lost the connection for notifications (%s); polls look for themselves", type(exc).__name__)
+                self.health.fail(exc)
                 self._stopped.wait(_RETRY)
 
     def stop(self) -> None:
@@ -157,6 +164,7 @@ class PolledNotices:
     def __init__(self, engine: sa.Engine) -> None:
         self._me = secrets.token_hex(4)
         self._engine = engine
+        self.health = Loop("news-in", expected=DATABASE_ERRORS)
         self._stopped = threading.Event()
 
     def send(self, connection: sa.Connection, keys: Mapping[str, int], now: float) -> None:
@@ -170,11 +178,13 @@ class PolledNotices:
             try:
                 with self._engine.connect() as connection:
                     last = self._look(connection, seen, last, wake)
+                faultpoint("news.heard")
                 if time.monotonic() - cleaned > _KEEP:
                     self._clean()
                     cleaned = time.monotonic()
-            except (db_exception.DBError, sa.exc.SQLAlchemyError) as exc:
-                LOG.warning("Could not read the news (%s); polls look for themselves", type(exc).__name__)
+                self.health.finish()
+            except Exception as exc:  # polls look for themselves meanwhile
+                self.health.fail(exc)
                 self._stopped.wait(_RETRY)
 
     def _look(self, connection: sa.Connection, seen: dict[int, None], last: int, wake: Wake) -> int:

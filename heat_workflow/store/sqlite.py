@@ -10,13 +10,14 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from heat_workflow import errors
+from heat_workflow.loops import Loop
 from heat_workflow.store import Tx
 from heat_workflow.store.claims import Sqlite
 from heat_workflow.store.direct import Direct, driver_of
@@ -116,11 +117,13 @@ class SqliteStore:
         self._glancing: sa.Connection | None = None
         self._closed = False
         self.listening: bool | None = None
+        self._writing = Loop("writer", steady=False, vital=True)
+        self.loops: Sequence[Loop] = (self._writing,)
         self.finished: collections.Counter[str] = collections.Counter()
 
     async def start(self, wake: Callable[[Mapping[str, int]], None]) -> None:
         self._wake = wake
-        self._writer = Writer(await asyncio.to_thread(self._connect), self._tx, self._committed)
+        self._writer = Writer(await asyncio.to_thread(self._connect), self._tx, self._committed, self._writing)
         self._glancing = self._engine.connect()
 
     def _connect(self) -> sa.Connection:

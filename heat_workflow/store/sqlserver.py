@@ -10,7 +10,7 @@ import contextlib
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar, cast
 
 import sqlalchemy as sa
@@ -20,6 +20,7 @@ from oslo_log import log
 
 from heat_workflow import errors
 from heat_workflow.failpoints import failpoint
+from heat_workflow.loops import Loop
 from heat_workflow.store import Tx
 from heat_workflow.store.claims import ServerDialect, server_dialect
 from heat_workflow.store.clock import DatabaseClock
@@ -71,7 +72,12 @@ class ServerStore:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake: Callable[[Mapping[str, int]], None] = lambda keys: None
         self._closed = False
+        self._grouping = Loop("writer", steady=False, vital=True)
+        self._telling = Loop("news-out", steady=False, expected=DATABASE_ERRORS)
         self._counting = threading.Lock()
+        self.loops: Sequence[Loop] = [self._notices.health, self._telling]
+        if self._dialect.lock_wait is not None:
+            self.loops = [self._grouping, *self.loops]
         self.finished: collections.Counter[str] = collections.Counter()
 
     @property
@@ -85,10 +91,15 @@ class ServerStore:
             target=self._notices.listen, args=(self._wake_soon,), name="store-news", daemon=True
         )
         self._listener.start()
-        self._teller = Teller(self._engine, self._notices)
+        self._teller = Teller(self._engine, self._notices, self._telling)
         if self._dialect.lock_wait is not None:
             self._grouper = Grouper(
-                self._engine, self._dialect.lock_wait, self._short_tx, self._run_alone, self._settled
+                self._engine,
+                self._dialect.lock_wait,
+                self._short_tx,
+                self._run_alone,
+                self._settled,
+                self._grouping,
             )
 
     async def close(self) -> None:
@@ -180,8 +191,8 @@ class ServerStore:
         self._settle_soon([write])
 
     def _settled(self, group: list[Write]) -> None:
-        self._tell(*told(group))
         self._settle_soon(group)
+        self._tell(*told(group))
 
     def _settle_soon(self, group: list[Write]) -> None:
         self._soon(lambda: settle(group))

@@ -23,6 +23,7 @@ from oslo_log import log
 
 from heat_workflow import errors
 from heat_workflow.failpoints import failpoint
+from heat_workflow.loops import Loop
 from heat_workflow.store import Tx
 from heat_workflow.store.direct import Direct, PreparedOnly, Short, TooLongError, driver_of, wrapped
 from heat_workflow.store.prepared import Prepared
@@ -54,12 +55,14 @@ class Writer:
         connection: sa.Connection,
         transaction: Callable[[sa.Connection, Prepared], SqlTx],
         committed: Callable[[Mapping[str, int], list[str]], None],
+        health: Loop,
     ) -> None:
-        """``committed`` is told the keys to wake for and the states that tasks came to."""
+        """``committed`` is told the keys to wake for and the states that tasks came to. ``health`` learns how it is."""
         self._connection = connection
         self._driver: sqlite3.Connection = driver_of(connection)
         self._transaction = transaction
         self._committed = committed
+        self._health = health
         self._short = Short(connection.engine.dialect, _SHORT)
         self._direct = Direct(connection.engine.dialect)
         self._prepared_only = cast(sa.Connection, PreparedOnly(connection))
@@ -88,6 +91,7 @@ class Writer:
     def _next(self) -> None:
         """Begin the next group; when it is settled, this is called again."""
         while self._waiting:
+            self._health.begin()
             if self._waiting[0].long:
                 self._thread.submit(self._run_beside, [self._waiting.popleft()])
                 return
@@ -107,6 +111,12 @@ class Writer:
                 self._thread.submit(self._run_beside, self._taken())
                 return True
             _fail(group, exc)
+            self._settle(group)
+            return True
+        except Exception as exc:  # the writer lives on: without it every later request would wait for ever
+            self._roll_back()
+            group = group or self._taken()
+            self._give_up(group, exc)
             self._settle(group)
             return True
         if not group:
@@ -146,6 +156,9 @@ class Writer:
         except sqlite3.Error as exc:
             self._roll_back()
             _fail(group, exc)
+        except Exception as exc:
+            self._roll_back()
+            self._give_up(group, exc)
         self._settle_soon(group)
 
     def _run_beside(self, group: list[Write]) -> None:
@@ -165,19 +178,24 @@ class Writer:
         except errors.Unavailable as exc:
             for write in group:
                 write.error = exc
-        except Exception:  # the writer lives on: without it every later request would wait for ever
-            LOG.exception("A group of %d transactions failed", len(group))
-            for write in group:
-                write.error = errors.Unavailable("the store failed; repeat the request", retry_after=1)
+        except Exception as exc:
+            self._give_up(group, exc)
         self._settle_soon(group)
 
     def _settle_soon(self, group: list[Write]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
             self._loop.call_soon_threadsafe(self._settle, group)
 
+    def _give_up(self, group: list[Write], exc: Exception) -> None:
+        """Nobody expected that; each is told to ask again."""
+        self._health.fail(exc)
+        for write in group:
+            write.error = errors.Unavailable("the store failed; repeat the request", retry_after=1)
+
     def _settle(self, group: list[Write]) -> None:
-        settle(group)
-        self._committed(*told(group))
+        with self._health.round():
+            settle(group)
+            self._committed(*told(group))
         self._loop.call_soon(self._next)  # after the answers
 
     def _run_one(self, connection: sa.Connection, run: Prepared, write: Write) -> None:

@@ -30,6 +30,7 @@ class TaskQueue:
         self._store = store
         self._wakeups = wakeups
         self.closed = False
+        self.loops = list(store.loops)  # the background work of this process; each that runs joins here
 
     async def start(self) -> None:
         await self._store.start(self._wakeups.publish)

@@ -40,8 +40,9 @@ def _undo(tx: Tx, workflow: Workflow, tasks: list[Task], ids: Sequence[str]) -> 
     by_id: dict[str, Task] = {task.id: task for task in tasks}
     undos: dict[str, Task] = {}
     for task in tasks:
-        if task.undo_of is not None and (not task.finished or task.state is TaskState.SUCCEEDED):
-            undos[task.undo_of] = task
+        taken_back = undoing.taken_back_by(task)
+        if taken_back is not None and (not task.finished or task.state is TaskState.SUCCEEDED):
+            undos[taken_back] = task
     new = [task_id for task_id in ids if task_id not in undos]
     for task_id in new:
         task = by_id[task_id]
@@ -51,6 +52,7 @@ def _undo(tx: Tx, workflow: Workflow, tasks: list[Task], ids: Sequence[str]) -> 
     if new:
         repeating.reopen_to_undo(tx, workflow)
         for undo in undoing.add_undos(tx, workflow, tasks, new, []):
-            assert undo.undo_of is not None
-            undos[undo.undo_of] = settling.start(tx, undo)
+            started, taken_back = settling.start(tx, undo), undoing.taken_back_by(undo)
+            if taken_back is not None:
+                undos[taken_back] = started
     return [undos[task_id] for task_id in ids]

@@ -7,9 +7,9 @@ import dataclasses
 
 from heat_workflow import errors, lifecycle, model
 from heat_workflow.failpoints import failpoint
-from heat_workflow.model import Task, Workflow
+from heat_workflow.model import Task, TaskState, Workflow
 from heat_workflow.store import Tx
-from heat_workflow.taskqueue import settling
+from heat_workflow.taskqueue import holding, settling
 
 
 def get_task(tx: Tx, project_id: str, workflow_id: str, task_id: str) -> Task:
@@ -32,6 +32,9 @@ def cancel_task(tx: Tx, project_id: str, workflow_id: str, task_id: str, reason:
     after = lifecycle.cancel_requested(task, tx.now, reason)
     if after is task:
         return task
+    if task.state is TaskState.READY:
+        hold = holding.Onlooker(tx).hold(task)
+        after = model.changed(after, status_reason=holding.reason_with(f"{reason} while ready", hold))
     failpoint("cancel.decided")
     moved = settling.move(tx, task, after)
     failpoint("cancel.moved")

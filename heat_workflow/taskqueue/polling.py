@@ -7,12 +7,13 @@ import asyncio
 from collections.abc import Callable
 
 from heat_workflow import model
+from heat_workflow.failpoints import faultpoint
 from heat_workflow.store import Tx
 from heat_workflow.taskqueue import TaskQueue, announcing, claiming, ending
 from heat_workflow.taskqueue.claiming import Claimed
 from heat_workflow.wakeup import News, Wakeups
 
-_FLUSH_EVERY = 5.0  # seconds between writes of when agents were last seen
+FLUSH_EVERY = 5.0  # seconds between writes of when agents were last seen
 
 
 class Polls:
@@ -125,19 +126,19 @@ class Polls:
         if older is not None:
             older.ring()
 
-    async def keep_seen(self) -> None:
-        """Write down what was noted, for ever; agents are many and times are for people, so now and then is enough."""
-        while True:
-            await asyncio.sleep(_FLUSH_EVERY)
-            await self.flush()
-
     async def flush(self) -> None:
+        """Write down what was noted. Agents are many and times are for people: every ``FLUSH_EVERY`` s is enough."""
         noted, self._seen = self._seen, {}
         if not noted:
             return
         now = asyncio.get_running_loop().time()
 
         def save(tx: Tx) -> None:
+            faultpoint("seen.saved")
             tx.save_last_seen({agent_id: tx.now - (now - at) for agent_id, at in noted.items()})
 
-        await self._queue.write(save)
+        try:
+            await self._queue.write(save)
+        except Exception:
+            self._seen = {**noted, **self._seen}
+            raise

@@ -59,11 +59,14 @@ def _hopeless(tx: Tx, task: Task, coming: Collection[str] = ()) -> Task | None:
 
 def _with_hope(tx: Tx, failed: Sequence[Task]) -> set[str]:
     """The ids of those that can run again together: what each requires succeeded, is under way, or comes along."""
-    coming = {task.id: task for task in failed}
-    while without := [task.id for task in coming.values() if _hopeless(tx, task, coming) is not None]:
-        for task_id in without:
-            del coming[task_id]
-    return set(coming)
+    coming: set[str] = {task.id for task in failed}
+    ahead = collections.deque(failed)
+    while ahead:
+        task = ahead.popleft()
+        if task.id in coming and _hopeless(tx, task, coming) is not None:
+            coming.discard(task.id)
+            ahead.extend(other for other in tx.dependants_of(task.id) if other.id in coming)
+    return coming
 
 
 def _again(tx: Tx, task: Task, coming: Collection[str] = ()) -> Task:
@@ -128,14 +131,14 @@ def undo_task(tx: Tx, project_id: str, workflow_id: str, task_id: str) -> Task:
     workflow = workflows.lock_workflow(tx, project_id, workflow_id)
     task = cancelling.get_task(tx, project_id, workflow_id, task_id)
     for undo in reversed(tx.undo_tasks(task.id)):
-        if not undo.finished or undo.state is TaskState.SUCCEEDED:
+        if undoing.taken_back_by(undo) and (not undo.finished or undo.state is TaskState.SUCCEEDED):
             return undo
     if undoing.definition_of(task) is None:
         raise errors.Conflict(f"task {task.name} ({task.id}) has no undo", code="no-undo")
     if task.state is not TaskState.SUCCEEDED:
         raise errors.Conflict(f"task {task.name} ({task.id}) is {task.state.value}: only a success can be undone")
     reopen_to_undo(tx, workflow)
-    return settling.start(tx, undoing.add_undo(tx, workflow, task, []))
+    return settling.start(tx, undoing.add_undo(tx, workflow, task))
 
 
 def undo_workflow(tx: Tx, project_id: str, workflow_id: str) -> Workflow:

@@ -68,8 +68,9 @@ def _finish(tx: Tx, task: Task) -> list[Task]:
         tx.erase(task, "input")
     moved = _unlock(tx, task)
     failpoint("settle.unlocked")
-    if task.undo_of is not None and task.state is TaskState.SUCCEEDED:
-        undone = tx.find_task(task.project_id, task.undo_of)
+    taken_back = undoing.taken_back_by(task)
+    if taken_back is not None and task.state is TaskState.SUCCEEDED:
+        undone = tx.find_task(task.project_id, taken_back)
         if undone is not None and undone.state is TaskState.SUCCEEDED:
             moved.append(_record(tx, undone, lifecycle.moved(undone, TaskState.UNDONE, tx.now)))
     if task.batch is not None:

@@ -54,6 +54,19 @@ def test_a_stack_that_succeeds_ends_with_its_outputs(tmp_path: Path) -> None:
     assert re.fullmatch(r"say succeeded after \d+\.\d\d s", steps[2])
     assert re.search(r" s  heat  server CREATE_COMPLETE", done.stdout)
     assert done.stdout.endswith(" is CREATE_COMPLETE\n  said: hello\n")
+    shown = re.findall(r"^ *([\d.]+) s  (.*)$", done.stdout, re.MULTILINE)
+    moments, lines = [float(moment) for moment, _ in shown], [line for _, line in shown]
+    assert moments == sorted(moments)
+    order = [
+        "heat  server CREATE_COMPLETE",
+        "heat  say CREATE_IN_PROGRESS",
+        "task  say ready",
+        "task  say started on box",
+    ]
+    order += [next(line for line in lines if line.startswith("task  say succeeded")), "heat  say CREATE_COMPLETE"]
+    assert [line for line in lines if line in order] == order
+    stack = done.stdout.rpartition("stack ")[2].partition(" is ")[0]
+    assert (lines[0], lines[-1]) == (f"heat  {stack} CREATE_IN_PROGRESS", f"heat  {stack} CREATE_COMPLETE")
 
 
 def test_a_stack_that_fails_names_the_task_its_server_and_its_last_words(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+API_REF = ROOT / "api-ref" / "source"
 ADMIN = ROOT / "doc" / "source" / "admin"
 _LITERAL = re.compile(r"``(.+?)``", re.DOTALL)
 _BLOCK = re.compile(r"^( *)(?:\.\. code-block:: *(\w+)|.*::) *\n((?:\1 +.*\n|\s*\n)+)", re.MULTILINE)

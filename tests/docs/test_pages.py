@@ -9,7 +9,7 @@ import configparser
 import importlib.util
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,9 @@ from heat_workflow.api.app import routes
 from heat_workflow.api.metrics import Metrics
 from heat_workflow.api.policies import list_rules
 from heat_workflow.cmd import manage
+from heat_workflow.loops import Loop
 from heat_workflow.model import FINISHED
-from tests.docs.pages import ADMIN, ROOT, blocks, commands, literals, pages
+from tests.docs.pages import ADMIN, API_REF, ROOT, blocks, commands, literals, pages
 
 PAGES = pages()
 FOREIGN = {"DEFAULT", "oslo_policy"}  # sections of others that pages speak of
@@ -55,9 +56,59 @@ def option_names() -> dict[str, set[str]]:
 OPTIONS = option_names()
 
 
-def test_there_are_pages_with_commands() -> None:
-    assert len(PAGES) > 20
-    assert len(MANAGE) > 10
+def _named(page: Path) -> Iterator[tuple[str, str]]:
+    for text in literals(page):
+        found = re.fullmatch(r"\[(\w+)\] (\w+)(?: = .*)?", text)
+        if found:
+            yield found[1], found[2]
+    for language, text in blocks(page):
+        if language == "ini" and "{" not in text:
+            parser = configparser.ConfigParser(interpolation=None)
+            parser.read_string(text)
+            yield from ((section, option) for section in parser.sections() for option in parser[section])
+
+
+def requests_of(page: Path) -> list[re.Match[str]]:
+    """The requests that the page names: method, path, query."""
+    found = (re.fullmatch(r"(GET|POST|PUT|PATCH|DELETE) (/[^ ?]*)(?:\?(\S*))?", text) for text in literals(page))
+    return [request for request in found if request is not None]
+
+
+def files_of(page: Path) -> list[str]:
+    """The files of the project that the page names."""
+    place = re.compile(r"(etc|doc|tests|tools|templates|benchmarks|api-ref|releasenotes|\.ci)/[\w./-]+")
+    return [text for text in literals(page) if place.fullmatch(text)]
+
+
+def rules_of(page: Path) -> list[str]:
+    """The policy rules that the page names, also in a piece of a policy file."""
+    return re.findall(r"\b(?:workflows|tasks|agents|secrets):[a-z_]+\b", page.read_text())
+
+
+# What the tests below hold against the code, by page: a page that names none of it is not among them, so none of them
+# can pass on nothing.
+OURS = [
+    (page, line)
+    for page in PAGES
+    for program in ("make", "heat-workflow-agent", "python -m", ".venv/bin/python -m")
+    for line in commands(page, program)
+]
+NAMED = [(page, section, option) for page in PAGES for section, option in _named(page) if section not in FOREIGN]
+REQUESTS = [(page, request) for page in PAGES if "contributor" not in page.parts for request in requests_of(page)]
+FILES = [(page, text) for page in PAGES for text in files_of(page)]
+RULES = [(page, rule) for page in (*PAGES, API_REF / "parameters.yaml") for rule in rules_of(page)]
+
+
+def shown(value: Any) -> str:
+    """How a test is called after what it looks at."""
+    return value[0] if isinstance(value, re.Match) else name(value) if isinstance(value, Path) else str(value)
+
+
+def test_the_pages_name_what_is_held_against_the_code() -> None:
+    found: dict[str, Sequence[Any]] = {"pages": PAGES, "manage": MANAGE, "commands": OURS, "options": NAMED}
+    found |= {"requests": REQUESTS, "files": FILES, "rules": RULES}
+    least = {"pages": 20, "manage": 10, "commands": 20, "options": 20, "requests": 15, "files": 50, "rules": 3}
+    assert {what: len(items) >= least[what] for what, items in found.items()} == dict.fromkeys(least, True)
 
 
 @pytest.mark.parametrize(("page", "line"), MANAGE, ids=lambda value: value if isinstance(value, str) else "")
@@ -79,42 +130,28 @@ def test_every_manage_command_is_on_a_page() -> None:
     assert {(command.group, command.name) for command in manage.COMMANDS} <= said
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
-def test_other_commands_of_ours_are_understood(page: Path) -> None:
-    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    for line in commands(page, "make"):
-        assert shlex.split(line)[1].split("=")[0] in targets, line
-    for line in commands(page, "heat-workflow-agent"):
-        words = shlex.split(line)[1:]
-        assert not words or "|" in words[0] or agent._parser().parse_args(words), line
-    for line in [*commands(page, "python -m"), *commands(page, ".venv/bin/python -m")]:
-        assert importlib.util.find_spec(shlex.split(line)[2]), line
+@pytest.mark.parametrize(("page", "line"), OURS, ids=shown)
+def test_other_commands_of_ours_are_understood(page: Path, line: str) -> None:
+    program, *words = shlex.split(line)
+    if program == "make":
+        targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+        assert words[0].split("=")[0] in targets
+    elif program == "heat-workflow-agent":
+        assert not words or "|" in words[0] or agent._parser().parse_args(words)
+    else:
+        assert importlib.util.find_spec(words[1])
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
-def test_every_option_that_a_page_names_is_there(page: Path) -> None:
-    for section, option in _named(page):
-        if section not in FOREIGN:
-            assert option in OPTIONS.get(section, set()), f"[{section}] {option}"
-
-
-def _named(page: Path) -> Iterator[tuple[str, str]]:
-    for text in literals(page):
-        found = re.fullmatch(r"\[(\w+)\] (\w+)(?: = .*)?", text)
-        if found:
-            yield found[1], found[2]
-    for language, text in blocks(page):
-        if language == "ini" and "{" not in text:
-            parser = configparser.ConfigParser(interpolation=None)
-            parser.read_string(text)
-            yield from ((section, option) for section in parser.sections() for option in parser[section])
+@pytest.mark.parametrize(("page", "section", "option"), NAMED, ids=shown)
+def test_every_option_that_a_page_names_is_there(page: Path, section: str, option: str) -> None:
+    assert option in OPTIONS.get(section, set())
 
 
 def metrics() -> set[str]:
     """The names that /metrics shows."""
     shown = Metrics({state.value: 1 for state in FINISHED}, lambda: 1, lambda: True)
     shown.refused(404, "not-found")
-    text = shown.text({}, {("active", "1.0"): 1}, 0.0).decode()
+    text = shown.text({}, {("active", "1.0"): 1}, 0.0, [Loop("expiry").seen()]).decode()
     return {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}
 
 
@@ -124,7 +161,7 @@ def test_every_metric_is_explained_and_every_metric_on_a_page_is_there() -> None
     assert told == there
     for page in PAGES:
         for text in [*literals(page), *(text for _, text in blocks(page))]:
-            assert set(re.findall(r"\bheat_workflow_(?:tasks|agents|oldest|refusals|waiting)\w*", text)) <= there
+            assert set(re.findall(r"\bheat_workflow_(?:tasks|agents|oldest|refusals|waiting|loop)\w*", text)) <= there
 
 
 def test_the_alerts_are_what_prometheus_reads() -> None:
@@ -136,7 +173,7 @@ def test_the_alerts_are_what_prometheus_reads() -> None:
 
 
 def test_what_waiting_for_says_is_what_the_code_says() -> None:
-    code = (ROOT / "heat_workflow" / "taskqueue" / "looking.py").read_text()
+    code = (ROOT / "heat_workflow" / "taskqueue" / "holding.py").read_text()
     page = (ADMIN / "troubleshooting.rst").read_text()
     table = page[page.index("``waiting_for`` says") : page.index("A task failed")]
     rows = re.findall(r"\* - (\*.*)", table)
@@ -182,24 +219,19 @@ def _shape(path: str) -> str:
     return re.sub(r"{[^}]*}", "{}", path)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if "contributor" not in page.parts], ids=name)
-def test_requests_that_a_page_names_have_a_route(page: Path) -> None:
+@pytest.mark.parametrize(("page", "request_named"), REQUESTS, ids=shown)
+def test_requests_that_a_page_names_have_a_route(page: Path, request_named: re.Match[str]) -> None:
     known = {f"{route.method} {_shape(route.path)}": route for route in routes(["operator", "guest"])}
-    for text in literals(page):
-        found = re.fullmatch(r"(GET|POST|PUT|PATCH|DELETE) (/[^ ?]*)(?:\?(\S*))?", text)
-        if found is None:
-            continue
-        route = known.get(f"{found[1]} {_shape(found[2])}")
-        assert route is not None, text
-        asked = {part.partition("=")[0] for part in (found[3] or "").split("&") if part}
-        assert asked <= set(route.query.model_fields if route.query else ()), text
+    method, path, query = request_named.groups()
+    route = known.get(f"{method} {_shape(path)}")
+    assert route is not None
+    asked = {part.partition("=")[0] for part in (query or "").split("&") if part}
+    assert asked <= set(route.query.model_fields if route.query else ())
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
-def test_policy_rules_that_a_page_names_are_there(page: Path) -> None:
-    rules = {rule.name for rule in list_rules()}
-    named = {text for text in literals(page) if re.fullmatch(r"(workflows|tasks|agents|secrets):\w+", text)}
-    assert named <= rules
+@pytest.mark.parametrize(("page", "rule"), RULES, ids=shown)
+def test_policy_rules_that_a_page_names_are_there(page: Path, rule: str) -> None:
+    assert rule in {known.name for known in list_rules()}
 
 
 def agent_events() -> set[str]:
@@ -224,9 +256,6 @@ def test_every_input_of_an_upgrade_is_on_the_page() -> None:
     assert re.findall(r"^``(\w+)``", table, re.MULTILINE) == list(upgrade.INPUTS)
 
 
-def test_files_that_pages_name_are_in_the_project() -> None:
-    for page in PAGES:
-        for text in literals(page):
-            if re.fullmatch(r"(etc|doc|tests|tools|templates|benchmarks|api-ref|releasenotes|\.ci)/[\w./-]+", text):
-                made = text.startswith("doc/build")
-                assert made or (ROOT / text).exists(), f"{name(page)}: {text}"
+@pytest.mark.parametrize(("page", "text"), FILES, ids=shown)
+def test_files_that_pages_name_are_in_the_project(page: Path, text: str) -> None:
+    assert text.startswith("doc/build") or (ROOT / text).exists()

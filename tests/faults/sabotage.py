@@ -10,9 +10,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from heat_workflow import failpoints, loops
 from heat_workflow.api import app, limits, reading
 from heat_workflow.cmd.protocol import BoundedProtocol
-from heat_workflow.store import tables
+from heat_workflow.store import grouping, tables, writer
 from heat_workflow.store.clock import DatabaseClock
 from heat_workflow.store.statements import tasks as statements
 from heat_workflow.wakeup import Wakeups
@@ -65,3 +66,17 @@ def without_patience() -> None:
     """Slow peers are let go after a second and a half instead of half a minute."""
     BoundedProtocol.head_seconds = 1.5
     reading.read_body.__defaults__ = (1.5,)
+
+
+def slow_to_write() -> None:
+    """The first commit of a write takes three seconds, and half a second is late."""
+    waits = iter([3.0])
+    usual = failpoints.failpoint
+
+    def slowly(name: str) -> None:
+        if name == "commit.before":
+            time.sleep(next(waits, 0.0))
+        usual(name)
+
+    loops.LATE = 0.5
+    writer.failpoint = grouping.failpoint = slowly  # type: ignore[attr-defined]

@@ -144,3 +144,90 @@ def test_nothing_once_it_runs_or_is_finished(operator: Operator) -> None:
     assert words(operator, task) is None
     agent.report(taken)
     assert words(operator, task) is None
+
+
+def ended(operator: Operator, task: dict[str, Any], state: str = "timed_out") -> str:
+    """The reason of a task that is over by its own deadline or somebody's word."""
+    shown = operator.show(task, wait=20)
+    assert shown["state"] == state
+    return str(shown["status_reason"])
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        ({"deadline": 0.1}, "deadline of 0.1 s passed while ready: "),
+        ({"pickup_timeout": 0.1}, "no agent picked it up within 0.1 s (pickup_timeout): "),
+    ],
+    ids=["deadline", "pickup"],
+)
+def test_g30_a_task_that_nobody_took_in_time_says_why(operator: Operator, limit: dict[str, Any], said: str) -> None:
+    workflow_id = operator.workflow()
+    nobodys = operator.task(workflow_id, "nobodys", server="6d5b1a40", **limit)
+    tool = operator.task(workflow_id, "tool", capabilities=["ansible"], **limit)
+    operator.register(server="late", join_ttl=0.01)
+    never = operator.task(workflow_id, "never", server="late", **limit)
+    busy = operator.agent(server="s")
+    operator.task(workflow_id, "backup", server="s")
+    taken = busy.take()
+    second = operator.task(workflow_id, "second", server="s", **limit)
+    locked = operator.task(workflow_id, "locked", server="one", concurrency_key="k")
+    operator.agent(server="one").take()
+    behind = operator.task(workflow_id, "behind", server="two", concurrency_key="k", **limit)
+    assert ended(operator, nobodys) == f"{said}no agent of this project has capability server=6d5b1a40"
+    assert ended(operator, tool) == f"{said}no agent of this project has capability ansible"
+    late = r"agent agent \S+ \(capability server=late\): never enrolled, its join token expired at "
+    assert re.fullmatch(re.escape(said) + late + MOMENT, ended(operator, never))
+    with_what = (
+        rf"agent agent {busy.agent_id} \(capability server=s\) was busy with task backup \({taken['id']}\) since "
+    )
+    assert re.fullmatch(f"{re.escape(said)}{with_what}{MOMENT}; last seen .*", ended(operator, second))
+    assert ended(operator, behind).startswith(f"{said}it waited for the lock k: task {locked['id']} ")
+
+
+def test_g30_a_task_that_waited_in_vain_names_what_held_up_what_it_requires(operator: Operator) -> None:
+    workflow_id = operator.workflow()
+    operator.task(workflow_id, "a", server="nobody")
+    last = operator.task(workflow_id, "b", server="s", requires=["a"], deadline=0.1)
+    assert ended(operator, last) == (
+        "deadline of 0.1 s passed while waiting: it waited for task a (ready); "
+        "no agent of this project has capability server=nobody"
+    )
+
+
+def test_g30_a_cancelled_task_that_nobody_took_says_why(operator: Operator) -> None:
+    task = operator.task(operator.workflow(), server="nobody")
+    operator.call("POST", f"/v1/workflows/{task['workflow_id']}/tasks/{task['id']}/cancel")
+    wanted = "cancelled while ready: no agent of this project has capability server=nobody"
+    assert ended(operator, task, "cancelled") == wanted
+
+
+@pytest.mark.parametrize(("verb", "said"), [("drain", "it is draining"), ("quarantine", "it is suspect")])
+def test_g30_an_agent_that_got_no_work_is_named_with_the_reason(operator: Operator, verb: str, said: str) -> None:
+    agent = operator.agent(server="s")
+    assert operator.call("POST", f"/v1/agents/{agent.agent_id}/{verb}").status_code == 200
+    task = operator.task(operator.workflow(), server="s", deadline=0.1)
+    assert f"ready: agent agent {agent.agent_id} (capability server=s): {said}" in ended(operator, task)
+
+
+def test_g30_an_agent_of_another_project_is_not_spoken_of(api: ApiProcess, operator: Operator) -> None:
+    foreign = Operator(api.url, project="somebody-else")
+    agent = foreign.agent(server="s", name="theirs")
+    foreign.task(foreign.workflow(), "their-task", server="s")
+    agent.take()
+    task = operator.task(operator.workflow(), server="s", deadline=0.1)
+    assert words(operator, task) == "capability server=s: no agent of this project has it"
+    assert (
+        ended(operator, task)
+        == "deadline of 0.1 s passed while ready: no agent of this project has capability server=s"
+    )
+
+
+def test_an_agent_that_is_busy(operator: Operator) -> None:
+    agent = operator.agent(server="s")
+    workflow_id = operator.workflow()
+    operator.task(workflow_id, "backup", server="s")
+    taken = agent.take()
+    said = words(operator, operator.task(workflow_id, "install", server="s"))
+    busy = rf"busy with task backup \({taken['id']}\) since {MOMENT}; last seen {MOMENT}, \d+ s ago"
+    assert re.fullmatch(rf"agent agent {agent.agent_id} \(capability server=s\), {busy}", said or "")

@@ -30,6 +30,7 @@ class Survivor:
     """One agent. Its machine is never touched again: only what it keeps itself brings it back."""
 
     def __init__(self, directory: Path, url: str, agent_id: str, join_token: str) -> None:
+        self.directory = directory
         self._config = Config(url, agent_id, join_token, state_dir=str(directory))
         self._state = StateDir(str(directory))
         self.identity = Identity(self._config, self._state.root, _BOOT)

@@ -179,3 +179,53 @@ def test_an_event_says_where_a_task_waits(hot: Any, stacks: Stacks, cloud: DevCl
     stack.wait_until(told)
     assert told()[0].startswith("task alone is ready after ")
     stack.delete()
+
+
+def test_g30_a_wait_for_nobody_fails_with_the_reason_in_resource_and_stack(hot: Any, stacks: Stacks) -> None:
+    say, limit = (
+        hot.script("true"),
+        {"pickup_timeout": 8},
+    )  # Heat begins one resource a second, and none after a failure
+    alone = hot.task(say, server="6d5b1a40", **limit)
+    web = hot.task(say, servers={"a": "6d5b1a40", "b": "6d5b1a41"}, **limit)
+    web["type"] = "OS::HeatWorkflow::TaskGroup"
+    del web["properties"]["server"]
+    tasks = {"one": {"definition": say, "server": "6d5b1a40", **limit}}
+    flow = {"type": "OS::HeatWorkflow::Workflow", "properties": {"tasks": tasks}}
+    stack = stacks.create("nobody", hot.template(alone=alone, web=web, flow=flow), wait=False)
+    names = ("alone", "web", "flow")
+    stack.wait_until(lambda: all(stack.resource(name).resource_status == "CREATE_FAILED" for name in names))
+    stack.wait_until(lambda: stack.status == "CREATE_FAILED")
+    for told in (*(stack.resource(name).resource_status_reason for name in names), stack.reason):
+        assert "no agent of this project has capability server=6d5b1a4" in told, told
+
+
+def test_g30_an_event_says_which_task_keeps_the_agent_busy_and_again_only_at_a_change(
+    hot: Any, stacks: Stacks, api: Client, tmp_path: pathlib.Path
+) -> None:
+    gate = tmp_path / "gate"
+    backup = hot.task(hot.script(f"until test -e {gate}; do sleep 0.1; done"), priority=1)
+    say, machine = hot.script("true"), {"get_resource": "machine"}
+    second = {**hot.task(say), "depends_on": "ready"}
+    web = {**hot.task(say, servers={"m": machine}), "type": "OS::HeatWorkflow::TaskGroup", "depends_on": "ready"}
+    del web["properties"]["server"]
+    tasks = {"one": {"definition": say, "server": machine}}
+    flow = {"type": "OS::HeatWorkflow::Workflow", "properties": {"tasks": tasks}, "depends_on": "ready"}
+    ready = {"type": "OS::Heat::Delay", "properties": {"min_wait": 2}, "depends_on": "machine"}
+    template = hot.template(backup=backup, ready=ready, second=second, web=web, flow=flow)
+    stack = stacks.create("busy", template, wait=False)
+
+    def told(name: str, what: str) -> list[str]:
+        events = stacks.heat.events.list(stack.id)
+        found = [event.resource_status_reason for event in events if event.resource_name == name]
+        return [reason for reason in found if what in reason]
+
+    stack.wait_until(lambda: all(told(name, "busy with task backup (") for name in ("second", "web", "flow")))
+    machine_id = stack.resource("machine").physical_resource_id
+    api.drain_agent(machine_id)
+    gate.touch()
+    stack.wait_until(lambda: all(told(name, "it is draining") for name in ("second", "web", "flow")))
+    api.undrain_agent(machine_id)
+    stack.wait_until(lambda: stack.status == "CREATE_COMPLETE")
+    for name in ("second", "web", "flow"):
+        assert (len(told(name, "busy with")), len(told(name, "it is draining"))) == (1, 1), name

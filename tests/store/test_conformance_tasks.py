@@ -194,6 +194,8 @@ async def test_tasks_whose_time_has_come_are_listed_the_oldest_first(store: Stor
     await insert(store, late, later, *others, workflows=[workflow, foreign])
     assert await store.read(lambda tx: tx.list_due(10)) == [later, late]
     assert await store.read(lambda tx: tx.list_due(1)) == [later]
+    assert await store.read(lambda tx: tx.due_ids(10)) == [later.id, late.id]
+    assert await store.read(lambda tx: tx.due_ids(1)) == [later.id]
 
 
 async def test_a_fanout_is_seen_by_batch_and_state(store: Store) -> None:

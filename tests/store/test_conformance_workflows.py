@@ -112,6 +112,24 @@ async def test_workflows_are_listed_by_age_in_pages_without_gaps_or_repeats(stor
         assert found == []
 
 
+async def test_workflows_of_all_projects_are_listed_in_pages(store: Store) -> None:
+    workflows = [
+        facts.workflow(project_id=f"p{n % 3}", name=f"w{n % 2}", tags=["x"] if n < 3 else [], created_at=facts.NOON + n)
+        for n in range(6)
+    ]
+    await insert(store, workflows=workflows)
+    ids = [workflow.id for workflow in workflows]
+
+    async def listed(filters: dict[str, str], marker: str | None, limit: int) -> list[str]:
+        found = await store.read(lambda tx: tx.list_workflows(None, filters, marker, limit))
+        return [workflow.id for workflow in found]
+
+    assert await listed({}, None, 10) == ids
+    assert await listed({}, ids[1], 3) == ids[2:5]
+    assert await listed({"name": "w1"}, None, 2) == [ids[1], ids[3]]
+    assert await listed({"tag": "x"}, ids[0], 1) == [ids[1]]
+
+
 async def test_filters_pick_by_name_state_and_tag(store: Store) -> None:
     a = facts.workflow(name="a", tags=["x", "y"])
     b = facts.workflow(name="b", state=WorkflowState.PAUSED, tags=["y"], created_at=facts.NOON + 1)

@@ -34,19 +34,20 @@ TABLE = [
     room("model", "heat_workflow/model.py heat_workflow/lifecycle.py", "model errors"),
     room("releases", "heat_workflow/releases.py", "errors"),
     room("failpoints", "heat_workflow/failpoints.py"),
+    room("loops", "heat_workflow/loops.py", "errors", "oslo_log"),
     room("conf", "heat_workflow/conf.py", "", "oslo_config"),
     room(
         "store",
         "heat_workflow/store",
-        "store failpoints model errors",
+        "store failpoints loops model errors",
         "sqlalchemy alembic cryptography oslo_db oslo_log psycopg",
     ),
     room("wakeup", "heat_workflow/wakeup.py", "store model errors", "oslo_log"),
-    room("taskqueue", "heat_workflow/taskqueue", "taskqueue wakeup store failpoints model errors", "oslo_log"),
+    room("taskqueue", "heat_workflow/taskqueue", "taskqueue wakeup store failpoints loops model errors", "oslo_log"),
     room(
         "api",
         "heat_workflow/api",
-        "api taskqueue wakeup store releases model errors conf",
+        "api taskqueue wakeup store releases loops model errors conf",
         "starlette pydantic pydantic_core prometheus_client webob oslo_policy oslo_middleware oslo_config oslo_log "
         "keystonemiddleware",
     ),

@@ -153,6 +153,7 @@ FIND_READY = (
 LIST_DUE = (
     sa.select(t.task).where(t.task.c.due_at <= p("now")).order_by(t.task.c.due_at).limit(p("most", type_=sa.Integer))
 )
+DUE_IDS = LIST_DUE.with_only_columns(t.task.c.id)
 KEY_HOLDER = sa.select(t.lock.c.task_id).where(
     t.lock.c.project_id == p("project_id"), t.lock.c.concurrency_key == p("concurrency_key")
 )

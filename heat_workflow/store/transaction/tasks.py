@@ -138,6 +138,9 @@ class Tasks(Base):
         found = self._run(st.FIND_READY, project_id=project_id, route=route, most=limit, skip=offset)
         return [rows.task_of(row) for row in found]
 
+    def due_ids(self, limit: int) -> list[str]:
+        return [task_id for (task_id,) in self._run(st.DUE_IDS, now=self._now, most=limit)]
+
     def list_due(self, limit: int) -> list[model.Task]:
         return [rows.task_of(row) for row in self._run(st.LIST_DUE, now=self._now, most=limit)]
 

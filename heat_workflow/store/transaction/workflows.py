@@ -55,10 +55,12 @@ class Workflows(Base):
         return [rows.workflow_of(row) for row in self._run(st.LIST_ENDED, before=before, most=limit)]
 
     def list_workflows(
-        self, project_id: str, filters: Mapping[str, str], marker: str | None, limit: int
+        self, project_id: str | None, filters: Mapping[str, str], marker: str | None, limit: int
     ) -> list[model.Workflow]:
         c = tables.workflow.c
-        query = sa.select(tables.workflow).where(c.project_id == project_id)
+        query = sa.select(tables.workflow)
+        if project_id is not None:
+            query = query.where(c.project_id == project_id)
         for name in ("state", "name"):
             if name in filters:
                 query = query.where(c[name] == filters[name])

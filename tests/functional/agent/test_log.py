@@ -54,3 +54,15 @@ def test_f22_a_flood_is_cut_and_the_outcome_stands(
     assert (task["state"], task["deploy_status_code"]) == ("failed", 3)
     assert "bytes left out" in task["deploy_stdout"]
     assert len(_log_of(operator, task)) < 1024 * 1024
+
+
+def test_g29_what_is_over_at_once_can_be_read_too_and_of_much_the_head_and_the_tail(
+    machine: Machine, add: Add, finished: Finished, operator: Operator
+) -> None:
+    short = finished(add("echo said; echo bad >&2\n"))
+    much = finished(add("echo first; yes | head -c 22000000; echo last\n"))
+    assert sorted(_log_of(operator, short).splitlines()) == ["bad", "said"]
+    log = _log_of(operator, much)
+    assert log.startswith("first\n")
+    assert log.endswith("last\n")
+    assert "bytes left out ...]" in log

@@ -104,8 +104,9 @@ def test_s56_what_is_no_token_opens_nothing(keystone: Keystone, token: str | Non
 def test_s3_s56_identity_headers_do_not_reach_the_api(keystone: Keystone, member: Person, foreigner: Person) -> None:
     forged = {"X-Project-Id": member.project_id, "X-Roles": "admin", "X-Identity-Status": "Confirmed", "X-User-Id": "u"}
     assert keystone.ask(None, headers=forged) == 401
-    everywhere = "/v1/agents?all_projects=true"
-    assert keystone.ask(keystone.own(foreigner), path=everywhere, headers=forged) == 403
+    for noun in ("agents", "workflows"):
+        everywhere = f"/v1/{noun}?all_projects=true"
+        assert keystone.ask(keystone.own(foreigner), path=everywhere, headers=forged) == 403
 
 
 def test_s56_an_unscoped_token_opens_nothing(keystone: Keystone, member: Person) -> None:

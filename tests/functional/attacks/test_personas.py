@@ -127,8 +127,9 @@ def test_s3_the_project_comes_from_the_token_whatever_else_is_said(
         assert stranger.call("GET", path, params={"project_id": project}).status_code == 422
         assert stranger.call("GET", "/v1/workflows", params={"project_id": project}).status_code == 422
         assert stranger.call("POST", "/v1/workflows", json={"name": "w", "project_id": project}).status_code == 422
-        everywhere = stranger.call("GET", "/v1/agents", params={"all_projects": "true"}, headers=forged)
-        assert everywhere.status_code == 403
+        for path in ("/v1/agents", "/v1/workflows"):
+            everywhere = stranger.call("GET", path, params={"all_projects": "true"}, headers=forged)
+            assert everywhere.status_code == 403
 
 
 @pytest.mark.parametrize("route", OPERATOR_ROUTES, ids=name_of)

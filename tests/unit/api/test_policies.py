@@ -15,7 +15,7 @@ from heat_workflow.api.policies import Policy, list_rules
 
 BY_ROLE = {
     "reader": {"workflows:get", "agents:get"},
-    "member": {rule.name for rule in list_rules()} - {"agents:get_all_projects"},
+    "member": {rule.name for rule in list_rules()} - {"agents:get_all_projects", "workflows:get_all_projects"},
     "admin": {rule.name for rule in list_rules()},
     "stranger": set(),
 }

@@ -26,8 +26,9 @@ def test_chunks_are_numbered_and_read_once(state: StateDir) -> None:
 def test_a_flood_ends_with_a_line_that_says_so(state: StateDir) -> None:
     writer, reader = LogWriter(state.run), LogReader(state.run)
     take = writer.taker("stdout")
-    for _ in range(40):
-        take(b"x" * 65536)
+    written = b"".join(b"%07d\n" % n for n in range(300_000))
+    for start in range(0, len(written), 65536):
+        take(written[start : start + 65536])
     writer.write(due_only=False)
     chunks: list[dict[str, object]] = []
     while part := reader.next_chunks(64, 1 << 19):
@@ -36,3 +37,4 @@ def test_a_flood_ends_with_a_line_that_says_so(state: StateDir) -> None:
     assert [chunk["n"] for chunk in chunks] == list(range(len(chunks)))
     assert texts[-1].endswith(FULL)
     assert sum(map(len, texts)) < KEPT_MOST + 1000
+    assert written.startswith("".join(texts).removesuffix(FULL).encode())
