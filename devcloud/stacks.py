@@ -96,6 +96,13 @@ class Stack:
         if wait:
             self.wait_until_gone()
 
+    def wait_until_at_rest(self) -> None:
+        """Return when nothing goes on: Heat calls a stack failed while other resources are still at it."""
+        self.wait_until(lambda: not any(state.endswith("_IN_PROGRESS") for state in self._states()))
+
+    def _states(self) -> list[str]:
+        return [self.status, *(str(each.resource_status) for each in self.resources())]
+
     def wait_until_gone(self) -> None:
         """Return when it is deleted; DevCloudError with the reasons if that fails."""
         self.wait_until(lambda: not self.status.endswith("_IN_PROGRESS"))

@@ -41,8 +41,8 @@ def required_by(task: Mapping[str, Any]) -> list[str]:
 
 
 def edges(tasks: Tasks) -> dict[str, list[str]]:
-    """By task, the tasks it requires."""
-    return {name: required_by(task) for name, task in tasks.items()}
+    """By task, those of the tasks that it requires."""
+    return {name: [other for other in required_by(task) if other in tasks] for name, task in tasks.items()}
 
 
 def dependants(tasks: Tasks, names: Set[str]) -> set[str]:

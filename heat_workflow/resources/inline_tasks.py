@@ -50,7 +50,8 @@ class InlineTasks:
 
     def _bodies(self, action: str, salt: str, history: History) -> dict[Slot, TaskBody]:
         """What this action runs, by slot; outputs in ``history`` are for what is taken down."""
-        over = action == self.DELETE or self.properties is self._before  # what was refused may go, and be replaced
+        # What was refused may go, and be replaced.
+        over = self.DELETE in (action, self.action) or self.properties is self._before
         tasks = self._tasks(forgiving=over)
         if action in APPLYING and not over:
             self._refuse_mistakes({})

@@ -269,8 +269,9 @@ def test_deleting_after_an_update_that_failed_takes_down_what_each_server_has(
         )
         asked = {"definition": what, "actions": ALL, "input_values": {"v": str(version)}}
         task = diary.script(f"{version} $deploy_action task $v", "v")
+        group = resource("TaskGroup", {"rolling_update": {"max_batch_size": 1}}, servers=fleet, **asked)
         return template(
-            group=resource("TaskGroup", {"rolling_update": {"max_batch_size": 1}}, servers=fleet, **asked),
+            group={**group, "depends_on": "task"},  # else Heat may have given up before it begins the task
             task=resource("Task", server=fleet["a"], **{**asked, "definition": task}),
         )
 

@@ -135,12 +135,6 @@ def test_every_kind_of_value_is_used_when_it_is_known(stacks: Stacks, tasks_of: 
     assert len(tasks_of(stack)) == before, "nothing has changed"
 
 
-def is_at_rest(stack: Stack) -> bool:
-    """Whether nothing goes on: Heat calls a stack failed while other resources are still at it."""
-    states = [stack.status, *(each.resource_status for each in stack.resources())]
-    return not any(state.endswith("IN_PROGRESS") for state in states)
-
-
 WRONG = {
     "list_of_servers": (group(of("machines", "refs")), "servers is a map of names to IDs; use refs_map"),
     "nowhere": (task(server=of("node", "nothing")), "it is not said where it runs"),
@@ -158,7 +152,7 @@ def test_what_comes_out_wrong_fails_in_words_and_can_be_deleted(stacks: Stacks, 
     stack = stacks.create("wrong", template(tmp_path, {}))
     for name, (resource, words) in WRONG.items():  # Heat stops at the first that fails: one at a time
         stack.update(template(tmp_path, {}, **{name: resource}), wait=False)
-        stack.wait_until(lambda: is_at_rest(stack))
+        stack.wait_until_at_rest()
         assert stack.status == "UPDATE_FAILED"
         told = stack.resource(name)
         assert told.resource_status == "CREATE_FAILED", stack.failures()
@@ -182,7 +176,7 @@ def test_an_update_to_what_comes_out_wrong_fails_in_words_and_changes_nothing(
     before, tasks = stack.outputs, len(tasks_of(stack))
     for name, (resource, words) in bad.items():
         stack.update(template(tmp_path, said, **{**good, name: resource}), wait=False)
-        stack.wait_until(lambda: is_at_rest(stack))
+        stack.wait_until_at_rest()
         told = stack.resource(name)
         assert told.resource_status == "UPDATE_FAILED"
         assert re.search(words, told.resource_status_reason), told.resource_status_reason
