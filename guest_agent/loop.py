@@ -20,6 +20,7 @@ from guest_agent.errors import (
     Revoked,
     StateError,
     Unauthenticated,
+    Unreachable,
 )
 from guest_agent.failpoints import failpoint
 from guest_agent.heartbeat import LEAST_INTERVAL, Heartbeat
@@ -108,9 +109,10 @@ class Loop:
     def _claim(self, session: Session) -> None:
         """Wait for a task and take it."""
         self._check_space()
+        wait = min(session.max_wait, IDLE_PAUSE) if self._runner.tidy() else session.max_wait
         asked = time.monotonic()
         try:
-            wire = self._client.claim(self._spool.next_claim_id, session.max_wait, self._identity.nonce)
+            wire = self._client.claim(self._spool.next_claim_id, wait, self._identity.nonce)
         except Conflict as error:
             self._on_claim_conflict(error)
             return
@@ -133,7 +135,10 @@ class Loop:
     def _take(self, wire: dict[str, Any]) -> None:
         """Journal a task handed out and start its hook; one the journal knows is never started again."""
         failpoint("claim.answered")
-        attempt = read_attempt(wire)
+        try:
+            attempt = read_attempt(wire)
+        except AgentError as error:
+            raise Unreachable(f"claim: {error}") from error
         if self._spool.find(attempt) is not None:
             LOG.warning("%s: handed out again, it is in the journal already", attempt)
             return
@@ -278,6 +283,6 @@ class Loop:
         LOG.error("agent %s: revoked, wiped and stopped: %s", self._identity.agent_id, error)
         self._identity.wipe()
         self._spool.wipe()
-        self._runner.discard_others([])
+        self._runner.wipe()
         self._hooks.forget()
         self._status.end(str(error), "none: the agent was revoked and has wiped itself")
