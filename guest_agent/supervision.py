@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import select
 import signal
@@ -16,8 +16,10 @@ from guest_agent.live_log import LogWriter
 from guest_agent.order import CANCEL_FILE, CONTROL_PIPE, Order
 from guest_agent.processes import descendants, signal_all
 from guest_agent.pump import Capture, Pump
+from guest_agent.untrusted import as_seconds, read_json
 
 GRACE = 10.0
+GRACE_MOST = 600.0
 LINGER = 0.25
 GIVE_UP = 10.0
 _RESCAN = 0.05
@@ -110,12 +112,18 @@ class Supervision:
 
     def _obey_cancel(self, told: bytes = b"") -> None:
         """A cancel from before the pipe was open is in the file; on a full disk it is ``told`` by pipe alone."""
-        if self._run.has(CANCEL_FILE):
-            told = self._run.read(CANCEL_FILE, 4096)
+        with contextlib.suppress(OSError):
+            if self._run.has(CANCEL_FILE):
+                told = self._run.read(CANCEL_FILE, 4096)
         if self.ending.stopped or not told:
             return
-        wish = json.loads(told.partition(b"\n")[0])
-        self._stop(str(wish.get("status", "cancelled")), str(wish.get("why", "")), float(wish.get("grace", GRACE)))
+        try:
+            wish = read_json(told.partition(b"\n")[0])
+        except (ValueError, RecursionError):
+            wish = None
+        if isinstance(wish, dict):
+            grace = as_seconds(wish.get("grace"), GRACE, 0.0, GRACE_MOST)
+            self._stop(str(wish.get("status", "cancelled")), str(wish.get("why", "")), grace)
 
     def _stop(self, status: str, why: str, grace: float) -> None:
         self.ending.stopped, self.ending.why = status, why
