@@ -12,6 +12,7 @@ import sys
 import time
 
 import guest_agent
+from guest_agent.cgroup import Cgroup, find_cgroup
 from guest_agent.errors import StateError
 from guest_agent.failpoints import failpoint
 from guest_agent.folder import Folder
@@ -22,6 +23,7 @@ from guest_agent.records import Record
 from guest_agent.running import Running
 from guest_agent.scope import leave_unit
 from guest_agent.state_dir import StateDir
+from guest_agent.supervision import surviving
 from guest_agent.task import Attempt, Task
 from guest_agent.trash import TRASH
 from guest_agent.user import User
@@ -29,6 +31,11 @@ from guest_agent.user import User
 LOG = logging.getLogger(__name__)
 
 FALLS_FILE = "falls"
+UNSEEN = (
+    "processes of the hook that have emptied their environment may still be running: "
+    "this machine gives the agent no cgroup by which it could find them"
+)
+_ORPHANS_PATIENCE = 5.0
 _WIPE_PATIENCE = 60.0
 
 _FRESH_ZYGOTE = (
@@ -189,17 +196,29 @@ class Runner:
         folder.close()
         return None
 
-    def end_orphans(self, attempt: Attempt) -> None:
-        """Kill what a hook whose shim is gone has left, so that it cannot meet its own next attempt."""
-        entry = b"HW_RUN=" + attempt.run_name.encode()
-        until = time.monotonic() + 5.0
-        while time.monotonic() < until:
-            orphans = having_in_environment(entry)
-            if not orphans:
-                return
-            LOG.warning("%s: killed %d processes whose shim was gone", attempt, len(orphans))
+    def end_orphans(self, attempt: Attempt) -> str:
+        """Kill what a hook whose shim is gone has left, so that it cannot meet its own next attempt.
+
+        All of it where it has a cgroup, else what still has the environment it was given. What may be left, in words.
+        """
+        cgroup = find_cgroup(attempt.run_name)
+        until = time.monotonic() + _ORPHANS_PATIENCE
+        while orphans := self._find_orphans(attempt, cgroup):
+            if time.monotonic() > until:
+                return surviving(orphans, cgroup)
+            LOG.warning("%s: kills %d processes whose shim is gone", attempt, len(orphans))
+            if cgroup is not None:
+                cgroup.kill()
             signal_all(orphans, signal.SIGKILL)
             time.sleep(0.02)
+        if cgroup is None:
+            return UNSEEN
+        cgroup.remove()
+        return ""
+
+    def _find_orphans(self, attempt: Attempt, cgroup: Cgroup | None) -> list[int]:
+        found = set(having_in_environment(b"HW_RUN=" + attempt.run_name.encode()))
+        return sorted(found.union(cgroup.pids() if cgroup else ()))
 
     def discard(self, attempt: Attempt) -> None:
         """Have the run directory with the inputs in it removed; may be repeated. No error comes of what the hook left:

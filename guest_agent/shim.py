@@ -116,7 +116,7 @@ def _judge(order: Order, run: Folder, supervision: Supervision, ending: Ending) 
     infos = {"stdout_info": stdout.info(), "stderr_info": stderr.info()}
     if ending.stopped:
         if ending.survivors:
-            notes.insert(0, f"still running in spite of SIGKILL: pids {ending.survivors}")
+            notes.insert(0, ending.survivors)
         return compose(
             ending.stopped,
             ending.code,

@@ -8,7 +8,6 @@ import logging
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +18,6 @@ import pytest
 from guest_agent.state_dir import StateDir
 from guest_agent.trash import FIRST_RETRY, TRASH
 
-NOBODY = 65534
 LONG = "d" * 50
 DEEPER_THAN_A_PATH = 1200  # and than Python may recurse
 
@@ -92,14 +90,6 @@ def test_f52_whatever_a_hook_has_left_is_removed(spoil: Callable[[Path], None], 
     state.trash.empty(60)
     assert not state.trash.is_behind
     assert os.listdir(Path(state.path) / TRASH) == []
-
-
-@pytest.fixture
-def open_home() -> Iterator[Path]:
-    """A directory of nobody's that nobody gets through to."""
-    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
-        os.chown(directory, NOBODY, NOBODY)
-        yield Path(directory)
 
 
 def test_f52_an_agent_that_is_not_root_opens_what_was_closed(open_home: Path) -> None:
