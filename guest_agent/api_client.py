@@ -180,9 +180,14 @@ class _Tls(HTTPAdapter):
     """TLS 1.2 or newer; the context holds no CA by itself, requests puts in the one given."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        super().init_poolmanager(*args, ssl_context=context, **kwargs)
+        super().init_poolmanager(*args, ssl_context=tls(), **kwargs)
+
+
+def tls() -> ssl.SSLContext:
+    """What the first boot has used before (``first_boot.tls``): the same CA is good for both, under every Python."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
 
 
 def _read(response: requests.Response, what: str) -> bytes:
