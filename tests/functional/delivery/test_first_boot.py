@@ -220,8 +220,18 @@ def plain_authority(tmp_path: Path) -> Settings:
 def test_f53_a_plain_private_authority_is_good_for_first_boot_and_agent_under_each_python(
     version: str, guest: BareGuest, plain_authority: Settings
 ) -> None:
-    guest.python = interpreter(version)
-    with serving(plain_authority) as files:
+    _boot_with(plain_authority, guest, interpreter(version))
+
+
+def test_f53_a_plain_private_authority_is_good_for_first_boot_and_agent_of_debian_13(
+    debian_13: str, guest: BareGuest, plain_authority: Settings
+) -> None:
+    _boot_with(plain_authority, guest, debian_13)
+
+
+def _boot_with(authority: Settings, guest: BareGuest, python: str) -> None:
+    guest.python = python
+    with serving(authority) as files:
         files.content = build_agent()
         join: Join = {**NOBODY, "api_url": files.url, "ca_pem": files.ca_pem}
         guest.boot(join, hashlib.sha256(files.content).hexdigest())
