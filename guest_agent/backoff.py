@@ -8,7 +8,7 @@ import random
 FIRST = 1.0
 GROWTH = 1.5
 MOST = 60.0
-LONGEST_WISH = 120.0  # twice the most we wait by ourselves: a faulty answer costs no more than that
+LONGEST_WISH = MOST  # a faulty answer must not silence an agent for longer than it would be silent by itself
 
 
 class Backoff:

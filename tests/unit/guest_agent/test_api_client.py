@@ -93,7 +93,7 @@ def test_s80_whatever_sizes_and_wishes_a_head_holds_the_call_ends_with_an_answer
         made.close()
         listener.shutdown(socket.SHUT_RDWR)
         thread.join()
-    assert wish is None or 0 <= wish <= 120
+    assert wish is None or 0 <= wish <= 60
 
 
 @pytest.mark.parametrize("status", [200, 401, 404, 409, 410])
