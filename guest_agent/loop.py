@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import time
 from typing import Any, Callable
@@ -41,6 +42,7 @@ LOG = logging.getLogger(__name__)
 
 ROTATE_REQUIRED = "rotate-required"
 IDLE_PAUSE = 1.0
+_IN_THE_WAY = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.EACCES, errno.EPERM)
 
 
 class Loop:
@@ -154,7 +156,15 @@ class Loop:
     def _start(self, task: Task, command: Command) -> None:
         """Hand the attempt to a shim. Killed anywhere in here the agent finds out afterwards which step it was."""
         started = self._spool.claim(task.attempt)
-        self._runner.lay_out(task, command, started)
+        try:
+            self._runner.lay_out(task, command, started)
+        except OSError as error:
+            if error.errno not in _IN_THE_WAY:
+                raise
+            LOG.error("%s: cannot be laid out: %s", task.attempt, error)
+            reason = f"not started: something is in the way of a file it needs: {error.strerror}"
+            self._spool.finish(task.attempt, reports.failed(reason, 126))
+            return
         failpoint("hook.laid-out")
         self._running[task.attempt] = self._runner.start(task.attempt)
         failpoint("hook.handed-over")

@@ -79,3 +79,19 @@ def test_f52_a_start_finds_what_an_agent_before_could_not_remove_and_removes_it(
     guest.start()
     fake.report_of(fake.add(wire_task("true\n")))
     wait_for(lambda: list((guest.state / "trash").iterdir()) == [])
+
+
+def test_f52_a_folder_where_a_task_needs_a_file_fails_that_task_and_keeps_the_agent_from_no_other(
+    guest: Machine, fake: Api, open_directory: Path
+) -> None:
+    hooks = open_directory / "hooks"
+    hooks.mkdir()
+    (hooks / "tool").write_text("#!/bin/sh\necho '{}'\n")
+    (hooks / "tool").chmod(0o755)
+    guest.configure(fake.url, JOIN, hooks_dirs=str(hooks))
+    (open_directory / "live" / "heat-config").mkdir(parents=True)
+    guest.start(HEAT_SHELL_CONFIG=str(open_directory / "live" / "heat-config"))
+    report = fake.report_of(fake.add(wire_task("x", group="tool")))
+    assert (report["status"], report["deploy_status_code"]) == ("failed", 126)
+    assert "something is in the way of a file it needs: Is a directory" in report["reason"]
+    assert fake.report_of(fake.add(wire_task("true\n")))["status"] == "succeeded"
