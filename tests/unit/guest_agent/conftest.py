@@ -19,12 +19,19 @@ NOBODY = 65534
 
 
 @pytest.fixture
+def root() -> None:
+    """For tests that mount, make files immutable or become another user; skipped, in words, for others than root."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can prepare what is tested here")
+
+
+@pytest.fixture
 def state(tmp_path: Path) -> StateDir:
     return StateDir(str(tmp_path / "state"))
 
 
 @pytest.fixture
-def open_home() -> Iterator[Path]:
+def open_home(root: None) -> Iterator[Path]:
     """A directory of nobody's that nobody gets through to."""
     with tempfile.TemporaryDirectory(dir="/tmp") as directory:
         os.chown(directory, NOBODY, NOBODY)

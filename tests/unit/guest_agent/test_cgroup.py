@@ -28,7 +28,7 @@ NOBODY = 65534
 
 
 @pytest.fixture
-def group() -> Iterator[Cgroup]:
+def group(root: None) -> Iterator[Cgroup]:
     made = make_cgroup(uuid.uuid4().hex)
     assert made is not None, "this machine has no cgroup version 2 that root can write: the tests need one"
     yield made
