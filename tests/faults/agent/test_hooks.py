@@ -38,7 +38,7 @@ ZOO = {
     "changes its name and process group": f"{PYTHON} 'import os,signal,time;signal.signal(15,signal.SIG_IGN);"
     'os.fork() or os.setpgid(0,0);open("/proc/self/comm","w").write("init");time.sleep(50)\'',
     "is run by a chain of parents that end": f'sh -c \'sh -c "sh -c \\"{FOREVER}\\" &" &\' ; {FOREVER}',
-    "does nothing but fork and end": f"{PYTHON} {shlex.quote(CHAIN + 'while True: pass')}",
+    "does nothing but fork and end": f"{PYTHON} {shlex.quote(CHAIN + 'while True: pass')} $heat_outputs_path.trace",
     "empties its environment": f"env -i setsid sh -c 'trap \"\" TERM; {FOREVER}' & {FOREVER}",
 }
 
