@@ -7,7 +7,7 @@ import importlib
 import os
 import sys
 
-NAMES = ["agent", "chain", "heat-group", "queue", "replicas", "growth", "waiting"]
+NAMES = ["agent", "chain", "heat-group", "queue", "turns", "adds", "replicas", "growth", "waiting"]
 
 
 def main(names: list[str]) -> int:

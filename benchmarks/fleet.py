@@ -7,12 +7,13 @@ A client library would cost more than the server that is measured, so requests a
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import json
 import secrets
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 DEFINITION = {"group": "script", "config": "#!/bin/sh\ntrue\n", "outputs": [{"name": "y"}]}
@@ -84,6 +85,7 @@ class Agent(Connection):
         super().__init__(port, f"Authorization: Bearer hwa1.{uuid.UUID(agent_id).hex}.{secret}")
         self.agent_id = agent_id
         self.done = 0
+        self.put_off = 0  # answers 503: the same request was sent again
 
     @classmethod
     async def enrolled(cls, port: int, boss: Boss, **fields: Any) -> Agent:
@@ -96,9 +98,18 @@ class Agent(Connection):
         joining.close()
         return cls(port, agent_id, secret)
 
+    async def _insist(self, method: str, path: str, body: Any) -> tuple[int, Any]:
+        """As ``call``, again while the answer is 503, which is counted."""
+        status, answer = await self.call(method, path, body)
+        while status == 503:
+            self.put_off += 1
+            await asyncio.sleep(0.05)
+            status, answer = await self.call(method, path, body)
+        return status, answer
+
     async def claim(self, wait: float) -> dict[str, Any] | None:
         body = {"claim_id": str(uuid.uuid4()), "wait": wait}
-        status, answer = await self.call("POST", "/agent/v1/claim", body)
+        status, answer = await self._insist("POST", "/agent/v1/claim", body)
         return answer["task"] if status == 200 else None
 
     async def report(self, task: dict[str, Any], next_wait: float | None = 0) -> dict[str, Any] | None:
@@ -106,7 +117,7 @@ class Agent(Connection):
         body: dict[str, Any] = {"attempt": task["attempt"], "claim_id": task["claim_id"], "status": "succeeded"}
         if next_wait is not None:
             body["claim"] = {"claim_id": str(uuid.uuid4()), "wait": next_wait}
-        status, answer = await self.call("PUT", f"/agent/v1/tasks/{task['id']}/report", body)
+        status, answer = await self._insist("PUT", f"/agent/v1/tasks/{task['id']}/report", body)
         assert status == 200, (status, answer)
         self.done += 1
         following: dict[str, Any] | None = answer["task"]
@@ -141,6 +152,38 @@ async def fleet(port: int, boss: Boss, count: int, **fields: Any) -> list[Agent]
     for _ in range(count):
         agents.append(await Agent.enrolled(port, boss, **granted))
     return agents
+
+
+@dataclasses.dataclass(frozen=True)
+class Pace:
+    """How fast a fleet finished its tasks."""
+
+    rate: float  # tasks per second
+    put_off: int  # answers 503 on the way
+
+
+async def throughput(ports: Sequence[int], agents: int, tasks: int, batch: int = 500, workflows: int = 1) -> Pace:
+    """Tasks added in batches at the first API process, claimed and reported one by one by agents at all of them."""
+    boss = Boss(ports[0])
+    crew = [await Agent.enrolled(ports[n % len(ports)], boss, capabilities=["pool"]) for n in range(agents)]
+    ids = [await boss.workflow() for _ in range(workflows)]
+
+    async def feed() -> None:
+        for turn, start in enumerate(range(0, tasks, batch)):
+            names = [{"name": f"t{start + n}", "capabilities": ["pool"]} for n in range(min(batch, tasks - start))]
+            await boss.add(ids[turn % workflows], names)
+
+    started = now()
+    await asyncio.gather(feed(), *(agent.work(reached(crew, tasks)) for agent in crew))
+    seconds = now() - started
+    for connection in (boss, *crew):
+        connection.close()
+    return Pace(tasks / seconds, sum(agent.put_off for agent in crew))
+
+
+def reached(agents: Sequence[Agent], tasks: int) -> Callable[[], bool]:
+    """Whether the agents together have finished so many tasks."""
+    return lambda: sum(agent.done for agent in agents) >= tasks
 
 
 def now() -> float:

@@ -21,3 +21,15 @@ def cpu(pid: int) -> float:
     """Seconds of CPU, in user and kernel."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def cpu_with_children(pid: int) -> float:
+    """Seconds of CPU of the process, of those it started, and of those of them that have ended already."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except FileNotFoundError:  # it has just ended: what it used is its parent's now
+        return 0.0
+    return sum(int(field) for field in fields[11:15]) / _TICKS + sum(
+        cpu_with_children(int(child)) for child in children
+    )

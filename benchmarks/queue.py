@@ -7,17 +7,15 @@ import asyncio
 import sqlite3
 import statistics
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.fleet import Boss, fleet, now
+from benchmarks.fleet import Boss, fleet, now, reached, throughput
 from benchmarks.table import Row, quantile, show
 from tests.harness.servers import ApiProcess
 
 AGENTS = 64
 TASKS = 6000
-BATCH = 500
 ROUNDS = 3
 
 
@@ -35,30 +33,6 @@ def raw_commits(directory: Path, seconds: float = 2.0) -> float:
         done += 1
     connection.close()
     return done / seconds
-
-
-async def throughput(port: int, tasks: int = TASKS, workflows: int = 1) -> float:
-    """Tasks per second, added in batches, claimed and reported one by one by the agents."""
-    boss = Boss(port)
-    agents = await fleet(port, boss, AGENTS)
-    ids = [await boss.workflow() for _ in range(workflows)]
-
-    async def feed() -> None:
-        for start in range(0, tasks, BATCH):
-            names = [{"name": f"t{start + n}", "capabilities": ["pool"]} for n in range(BATCH)]
-            await boss.add(ids[start // BATCH % workflows], names)
-
-    started = now()
-    enough = _reached(agents, tasks)
-    await asyncio.gather(feed(), *(agent.work(enough) for agent in agents))
-    seconds = now() - started
-    for agent in agents:
-        agent.close()
-    return tasks / seconds
-
-
-def _reached(agents: list[Any], tasks: int) -> Callable[[], bool]:
-    return lambda: sum(agent.done for agent in agents) >= tasks
 
 
 async def latency(port: int, rate: float = 200.0, count: int = 2000) -> list[float]:
@@ -91,7 +65,7 @@ async def latency(port: int, rate: float = 200.0, count: int = 2000) -> list[flo
     def note(task: dict[str, Any]) -> None:
         seen[task["name"]] = now()
 
-    await asyncio.gather(feed(), *(agent.work(_reached(agents, count), note) for agent in agents))
+    await asyncio.gather(feed(), *(agent.work(reached(agents, count), note) for agent in agents))
     return [seen[name] - sent[name] for name in seen]
 
 
@@ -118,12 +92,12 @@ async def burst(port: int, count: int = 100) -> float:
     """Seconds from the add of independent tasks to the last one finished, with as many agents waiting."""
     boss = Boss(port)
     agents = await fleet(port, boss, count)
-    jobs = [asyncio.create_task(agent.work(_reached(agents, count))) for agent in agents]
+    jobs = [asyncio.create_task(agent.work(reached(agents, count))) for agent in agents]
     await asyncio.sleep(1)
     workflow_id = await boss.workflow()
     started = now()
     await boss.add(workflow_id, [{"name": f"b{n}", "capabilities": ["pool"]} for n in range(count)])
-    while not _reached(agents, count)():
+    while not reached(agents, count)():
         await asyncio.sleep(0.001)
     seconds = now() - started
     await asyncio.gather(*jobs)
@@ -139,7 +113,7 @@ def run() -> None:
             commits, rates = [], []
             for _ in range(ROUNDS):
                 commits.append(raw_commits(directory))
-                rates.append(asyncio.run(throughput(api.port)))
+                rates.append(asyncio.run(throughput([api.port], AGENTS, TASKS)).rate)
             waits = asyncio.run(latency(api.port))
             edges = asyncio.run(chain(api.port))
             bursts = [asyncio.run(burst(api.port)) for _ in range(ROUNDS)]

@@ -63,6 +63,16 @@ def tasks(url: str, count: int, *, finished: bool) -> None:
             _insert(url, tables.attempt, (rows.attempt_row(_attempt(task)) for task in made))
 
 
+def workflow(url: str, count: int) -> str:
+    """One workflow of so many tasks that are over; its id."""
+    now = time.time()
+    made = facts.workflow(project_id=PROJECT, created_at=now)
+    _insert(url, tables.workflow, [rows.workflow_row(made)])
+    tasks = (_task(made, n + 1, now, model.TaskState.SUCCEEDED) for n in range(count))
+    _insert(url, tables.task, (rows.task_row(task) for task in tasks))
+    return made.id
+
+
 def definition(url: str, body: Mapping[str, Any]) -> None:
     """The definition that the tasks have."""
     row = {"project_id": PROJECT, "id": building.digest(body), "body": rows.dump(body)}

@@ -38,6 +38,7 @@ class AgentProcesses:
         self._busy: set[str] = set()
         self._lock = threading.Lock()
         self._ended = threading.Event()
+        self._off = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="devcloud-agents", daemon=True)
         self._hands = ThreadPoolExecutor(HANDS, thread_name_prefix="devcloud-agent")
 
@@ -55,6 +56,15 @@ class AgentProcesses:
         with ThreadPoolExecutor(max(1, len(machines))) as hands:
             for done in [hands.submit(machine.process.stop) for machine in machines]:
                 done.result()
+
+    @contextlib.contextmanager
+    def switched_off(self) -> Iterator[None]:
+        """Until the end of the block no machine boots; those that would have do so then."""
+        self._off.set()
+        try:
+            yield
+        finally:
+            self._off.clear()
 
     def process(self, name: str) -> Process:
         """The agent of the server with that name, the newest if there are several; an agent's id is a name too."""
@@ -87,6 +97,8 @@ class AgentProcesses:
             self._hands.submit(self._boot, agent)
 
     def _should_boot(self, agent: Registered) -> bool:
+        if self._off.is_set():
+            return False
         machine = self._machines.get(agent.id)
         if agent.state == "pending" and agent.heat is not None:
             # A new expiry means a new join token: the machine boots again with it.

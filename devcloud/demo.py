@@ -70,16 +70,11 @@ class Progress:
             print(f"{(fact.moment - self._began).total_seconds():6.1f} s  {fact.text}", flush=True)
 
     def failed_tasks(self) -> Iterator[str]:
-        """For each task that did not succeed: server, exit code, reason, the last line of its stderr."""
+        """For each task that did not succeed: server and reason."""
         servers = self._server_names()
         for task in self._tasks():
             if task["state"] in FINISHED_BADLY:
-                written = (task.get("deploy_stderr") or "").strip().splitlines()
-                yield (
-                    f"task {task['name']} {task['state']} on {_server(task, servers)}, "
-                    f"exit code {task.get('deploy_status_code')}: {task.get('status_reason')}"
-                    + (f"\n    {printable(written[-1])}" if written else "")
-                )
+                yield f"task {task['name']} {task['state']} on {_server(task, servers)}: {task.get('status_reason')}"
 
     def _stack_facts(self) -> Iterator[Fact]:
         # Heat gives its events whole seconds only, so the time is when we heard of it.

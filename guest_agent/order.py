@@ -43,6 +43,7 @@ class Order:
     user: User | None
     boots: int = 0
     file_size: int = 0
+    hint: str = ""
 
     @classmethod
     def of(cls, task: Task, command: Command, spool: str, started: Record, file_size: int = 0) -> Order:
@@ -59,6 +60,7 @@ class Order:
             answers=command.answers,
             outputs=task.outputs,
             notes=command.notes,
+            hint=command.hint,
             timeout=task.timeout,
             deadline_in=task.deadline_in,
             started=started,

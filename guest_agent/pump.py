@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Callable
 from typing import Any, Optional
 
@@ -19,6 +20,7 @@ class Capture:
     def __init__(self, whole: int = 0, tee: Optional[Callable[[bytes], None]] = None) -> None:
         """Up to ``whole`` bytes are kept besides as they came; a longer stream is not. ``tee`` gets all bytes too."""
         self.total = 0
+        self.fed_at = 0.0
         self._tee = tee
         self._whole: bytearray | None = bytearray() if whole else None
         self._whole_limit = whole
@@ -29,6 +31,7 @@ class Capture:
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the stream."""
         self.total += len(data)
+        self.fed_at = time.monotonic()
         self._digest.update(data)
         if self._tee is not None:
             self._tee(data)
@@ -70,6 +73,11 @@ class Capture:
     def info(self) -> dict[str, Any]:
         """The facts about the whole stream."""
         return {"total_bytes": self.total, "sha256": self._digest.hexdigest(), "truncated": self.truncated}
+
+
+def latest_first(*streams: Capture) -> list[Capture]:
+    """The streams, the one that was written to last before the others."""
+    return sorted(streams, key=lambda stream: stream.fed_at, reverse=True)
 
 
 class Pump:

@@ -123,12 +123,13 @@ def _judge(order: Order, run: Folder, supervision: Supervision, ending: Ending) 
             stdout=stdout.text(),
             stderr=stderr.text(),
             outputs=outputs,
-            reason="; ".join(filter(None, [ending.why, *notes])),
+            reason="; ".join(filter(None, [ending.why, ending.said and f"it last said: {ending.said}", *notes])),
             infos=infos,
         )
     code = ending.code if ending.code is not None else 127
     answer = stdout.whole() if order.answers else b""
-    verdict = get_verdict(order.hook)(Exit(code, stdout.text(), stderr.text(), outputs, order.outputs, answer))
+    ended = Exit(code, stdout.text(), stderr.text(), outputs, order.outputs, answer, order.hint)
+    verdict = get_verdict(order.hook)(ended)
     typed, wrong = as_declared(order.outputs, verdict.outputs)
     told = [*_error_outputs(order, verdict.outputs), *wrong]
     return compose(
@@ -137,7 +138,7 @@ def _judge(order: Order, run: Folder, supervision: Supervision, ending: Ending) 
         stdout=verdict.stdout,
         stderr=verdict.stderr,
         outputs=typed,
-        reason="; ".join(filter(None, [*told, _killed(verdict.reason, code), *notes])),
+        reason="; ".join(filter(None, [*told, verdict.reason, *notes])),
         infos=infos,
     )
 
@@ -162,11 +163,6 @@ def _error_outputs(order: Order, outputs: dict[str, Any]) -> list[str]:
         for output in order.outputs
         if output.error_output and output.name in outputs
     ]
-
-
-def _killed(reason: str, code: int) -> str:
-    killed = code - 128 in signal.valid_signals()
-    return f"{reason} (killed by {processes.signal_name(code - 128)})" if reason and killed else reason
 
 
 def _not_started(error: OSError) -> Report:

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 from guest_agent.cgroup import Cgroup, make_cgroup
 from guest_agent.folder import Folder
+from guest_agent.hooks.telling import bounded, find_line
 from guest_agent.launch import launch
 from guest_agent.live_log import LogWriter
 from guest_agent.order import CANCEL_FILE, CONTROL_PIPE, Order
 from guest_agent.processes import children, descendants, signal_all
-from guest_agent.pump import Capture, Pump
+from guest_agent.pump import Capture, Pump, latest_first
 from guest_agent.untrusted import as_seconds, read_json
 
 GRACE = 10.0
@@ -31,12 +32,13 @@ ANSWER_LIMIT = 16 * 1024 * 1024
 
 @dataclass
 class Ending:
-    """How it ended. ``stopped`` is "" for an end of its own, else the status to report, and ``why``. ``survivors`` says
-    in words what may be running in spite of that."""
+    """How it ended. ``stopped`` is "" for an end of its own, else the status to report, ``why``, and what it ``said``
+    last before. ``survivors`` says in words what may be running in spite of that."""
 
     code: int | None = None
     stopped: str = ""
     why: str = ""
+    said: str = ""
     survivors: str = ""
 
 
@@ -157,6 +159,7 @@ class Supervision:
 
     def _stop(self, status: str, why: str, grace: float) -> None:
         self.ending.stopped, self.ending.why = status, why
+        self.ending.said = bounded(find_line(*(stream.text() for stream in latest_first(self.stdout, self.stderr))))
         self._kill_at = time.monotonic() + grace
         self._give_up_at = self._kill_at + GIVE_UP
         signal_all(self._processes(), signal.SIGTERM)
@@ -194,9 +197,9 @@ def _deadline(order: Order, now: float) -> tuple[float, str]:
     """When it must end at the latest, and what to say then."""
     limits = []
     if order.timeout is not None:
-        limits.append((now + order.timeout, f"timed out: it ran longer than its timeout of {order.timeout:g} s"))
+        limits.append((now + order.timeout, f"it ran longer than its timeout of {order.timeout:g} s"))
     if order.deadline_in is not None:
-        limits.append((now + order.deadline_in, "timed out: the deadline of the task has passed"))
+        limits.append((now + order.deadline_in, "the deadline of the task has passed"))
     return min(limits, default=(float("inf"), ""))
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from guest_agent.errors import AgentError
@@ -48,12 +48,16 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Input:
-    """One input with its value. ``type`` is the declared one; what nobody declared is a String."""
+    """One input with its value. ``type`` is the declared one; what nobody declared is a String.
+
+    An ``erased`` one was hidden, and its value forgotten when the task ended that is undone now.
+    """
 
     name: str
     type: str
     value: Any = field(repr=False)
     hidden: bool = False
+    erased: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,12 @@ class Task:
     deadline_in: float | None = None
     run_as: str = ""
     on_interrupt: str = "fail"
+    environment_inputs: frozenset[str] = frozenset()
+
+    @property
+    def given(self) -> tuple[Input, ...]:
+        """The inputs that have a value. A tool that asks for another shall miss it, not find nothing in it."""
+        return tuple(item for item in self.inputs if not item.erased)
 
 
 def read_attempt(wire: dict[str, Any]) -> Attempt:
@@ -114,10 +124,13 @@ def read_task(wire: dict[str, Any]) -> Task:
         group=str(definition.get("group") or ""),
         config=definition.get("config"),
         options=dict(definition.get("options") or {}),
-        inputs=resolve_inputs(
-            definition.get("inputs") or [],
-            wire.get("input_values") or {},
-            frozenset(wire.get("hidden_inputs") or []),
+        inputs=_marked(
+            str(wire.get("action") or ""),
+            resolve_inputs(
+                definition.get("inputs") or [],
+                wire.get("input_values") or {},
+                frozenset(wire.get("hidden_inputs") or []),
+            ),
         ),
         outputs=tuple(
             Output(
@@ -135,6 +148,7 @@ def read_task(wire: dict[str, Any]) -> Task:
         deadline_in=_seconds(wire, "deadline_in"),
         run_as=str(wire.get("run_as") or ""),
         on_interrupt=str(wire.get("on_interrupt") or "fail"),
+        environment_inputs=frozenset(wire.get("environment_inputs") or []),
     )
 
 
@@ -149,6 +163,13 @@ def resolve_inputs(declared: list[dict[str, Any]], values: dict[str, Any], hidde
         if name not in found:
             found[name] = Input(name, "String", value, name in hidden)
     return tuple(found.values())
+
+
+def _marked(action: str, inputs: tuple[Input, ...]) -> tuple[Input, ...]:
+    """The inputs, those of an undo that were hidden and are null by now marked as erased."""
+    if action != "UNDO":
+        return inputs
+    return tuple(replace(item, erased=item.hidden and item.value is None) for item in inputs)
 
 
 def _seconds(wire: dict[str, Any], name: str) -> float | None:

@@ -157,8 +157,8 @@ class Client(Wire):
 
     def list_attempts(self, workflow_id: str, task_id: str) -> list[dict[str, Json]]:
         """Every attempt with its times, agent and result."""
-        answer = self._call("GET", path_of("workflows", workflow_id, "tasks", task_id, "attempts"))
-        return cast("list[dict[str, Json]]", answer["attempts"])
+        path = path_of("workflows", workflow_id, "tasks", task_id, "attempts")
+        return cast("list[dict[str, Json]]", list(self._pages(path, "attempts", {})))
 
     def get_log(self, workflow_id: str, task_id: str) -> str:
         """What the task has written so far."""

@@ -29,6 +29,7 @@ CLIENT_NAME = "heat_workflow"
 CLIENT_GROUP = "clients_heat_workflow"
 GUEST_GROUP = "heat_workflow"
 FAULTS_TOLD = 5  # a bundle of public CAs has more
+JOIN_TTL = 3600
 MOST_JOIN_TTL = 24 * 3600
 CONNECTIONS_KEPT = 128  # heat-engine runs 64 threads per worker, and each holds at most one request
 
@@ -50,10 +51,11 @@ guest_opts = [
     ),
     cfg.IntOpt(
         "join_token_ttl",
-        default=MOST_JOIN_TTL,
+        default=JOIN_TTL,
         min=1,
         max=MOST_JOIN_TTL,
-        help="Seconds a join token is good for where the template does not say.",
+        help="Seconds a join token is good for where the template does not say. Until then, or until the machine has "
+        "joined, whoever sees the token can join in the machine's place: no longer than a machine takes to boot.",
     ),
     cfg.FloatOpt(
         "waiting_event_after",

@@ -78,6 +78,12 @@ QUOTA = [
         help="Bytes that one project may keep: definitions, inputs, outputs and logs. Outcomes are counted and never "
         "refused. -1: any number.",
     ),
+    cfg.IntOpt(
+        "agents",
+        default=50_000,
+        min=-1,
+        help="Agents that one project may have, revoked ones not counted. -1: any number.",
+    ),
 ]
 GROUPS: dict[str, Sequence[cfg.Opt]] = {"api": API, "database": DATABASE, "secrets": SECRETS, "quota": QUOTA}
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 from heat_workflow import errors
@@ -25,6 +26,10 @@ from heat_workflow.model import (
 )
 
 _S = TaskState
+_BARE = re.compile(  # how agents of a release before say that a hook failed, and no more
+    r"(?:the script|ansible-playbook|puppet apply|the hook) "
+    r"(?:ended with exit status|answered with the status code) -?\d+(?: \(killed by [\w ]+\))?"
+)
 
 
 def check_move(task: Task, to: TaskState) -> None:
@@ -112,12 +117,17 @@ def success_note(report: Report) -> str:
 
 
 def failure_reason(report: Report) -> str:
-    """One line for people: the agent's reason, else the exit code with the last line of stderr."""
-    if report.reason:
+    """One line for people: the agent's reason; from an agent that gives none, or no more than the exit code, the exit
+    code with the last line of stderr, else of stdout."""
+    if report.reason and not _BARE.fullmatch(report.reason):
         return errors.printable(report.reason)[:1024]
-    last = next((line for line in reversed(report.deploy_stderr.splitlines()) if line.strip()), "")
+    last = _last_line(report.deploy_stderr) or _last_line(report.deploy_stdout)
     code = f"exit code {report.deploy_status_code}"
-    return f"{code}: {errors.printable(last.strip())}"[:1024] if last else code
+    return f"{code}: {errors.printable(last)}"[:1024] if last else report.reason or code
+
+
+def _last_line(text: str) -> str:
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
 
 
 def cancel_requested(task: Task, now: float, reason: str) -> Task:

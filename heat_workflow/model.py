@@ -128,6 +128,9 @@ class Workflow:
     finished_at: float | None
 
 
+TASK_ROW = 1024  # bytes that a task, its attempt and its events take besides what its caller said
+
+
 @dataclasses.dataclass(frozen=True)
 class Usage:
     """How much a project keeps, or a transaction adds. Bytes are of definitions, specs, outputs and logs."""
@@ -135,9 +138,11 @@ class Usage:
     workflows: int = 0
     tasks: int = 0
     bytes: int = 0
+    agents: int = 0
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(self.workflows + other.workflows, self.tasks + other.tasks, self.bytes + other.bytes)
+        both = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
+        return Usage(*(one + another for one, another in both))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -49,6 +49,7 @@ class TaskBody(TypedDict, total=False):
     input_values: dict[str, Json]
     hidden_inputs: list[str]
     hidden_outputs: list[str]
+    environment_inputs: list[str]
     requires: list[str]
     heat: HeatOrigin
     capabilities: list[str]

@@ -15,6 +15,7 @@ from guest_agent.hooks.upgrade import UpgradeHook
 from guest_agent.task import Task
 
 UNGROUPED = "Heat::Ungrouped"
+METADATA_GROUPS = ("os-apply-config", "apply-config")  # what os-collect-config and os-apply-config made of them is gone
 
 BUILT_IN: dict[str, Hook] = {hook.name: hook for hook in (ScriptHook(), AnsibleHook(), PuppetHook(), UpgradeHook())}
 
@@ -36,7 +37,7 @@ class Hooks:
             hook = self._heat_config
         if hook is None:
             known = ", ".join(sorted({*BUILT_IN, *self._heat_config.names()}))
-            raise HookError(f"unknown hook {task.group!r}: this agent has {known}")
+            raise HookError(f"unknown hook {task.group!r}: this agent has {known}{_hint(task.group)}")
         if hook is not self._heat_config:
             self._heat_config.live.drop(task)
         return hook.prepare(task, place)
@@ -44,6 +45,16 @@ class Hooks:
     def forget(self) -> None:
         """Wipe what is kept of tasks."""
         self._heat_config.live.wipe()
+
+
+def _hint(group: str) -> str:
+    if group not in METADATA_GROUPS:
+        return ""
+    return (
+        "; a config of this group is metadata for os-collect-config, os-apply-config and os-refresh-config, and "
+        "cannot run without them: write it as a config of group script, ansible or puppet, or put an executable of "
+        "this name into hooks_dirs"
+    )
 
 
 def get_verdict(hook: str) -> Callable[[Exit], Verdict]:

@@ -17,8 +17,10 @@ import os
 from typing import Any
 
 from guest_agent.errors import HookError
+from guest_agent.hooks.ansible_output import find_reason
 from guest_agent.hooks.contract import Command, Exit, NewFile, Place, Verdict
 from guest_agent.hooks.environment import base_environment, find_program, inputs_file
+from guest_agent.hooks.telling import said_reason
 from guest_agent.task import Task
 
 PROGRAM = "ansible-playbook"
@@ -26,6 +28,11 @@ INVENTORY_DIR = "/var/lib/heat-config/heat-config-ansible"
 
 _PLAYBOOK = "playbook.yaml"
 _VARIABLES = "variables.json"
+_PLAIN = {
+    "ANSIBLE_NOCOLOR": "1",
+    "ANSIBLE_FORCE_COLOR": "0",
+    "ANSIBLE_NOCOWS": "1",
+}  # the output is read for the reason
 
 
 class AnsibleHook:
@@ -35,9 +42,9 @@ class AnsibleHook:
 
     def prepare(self, task: Task, place: Place) -> Command:
         """The playbook and its extra variables as files."""
-        variables = {item.name: "" if item.value is None else item.value for item in task.inputs}
+        variables = {item.name: "" if item.value is None else item.value for item in task.given}
         variables |= {"heat_config_id": task.attempt.task_id, "heat_outputs_path": place.outputs_path}
-        env = base_environment(task, place)
+        env = {**base_environment(task, place), **_PLAIN}
         if task.options.get("callback_plugins"):
             env["ANSIBLE_CALLBACK_PLUGINS"] = str(task.options["callback_plugins"])
         return Command(
@@ -59,8 +66,8 @@ class AnsibleHook:
         )
 
     def verdict(self, ended: Exit) -> Verdict:
-        """Success is exit status 0."""
-        reason = "" if ended.code == 0 else f"{PROGRAM} ended with exit status {ended.code}"
+        """Success is exit status 0; the reason of a failure is the task that failed and its message."""
+        reason = "" if ended.code == 0 else said_reason(ended.code, find_reason(ended.stdout, ended.stderr))
         return Verdict(ended.code == 0, ended.code, ended.stdout, ended.stderr, ended.outputs, reason)
 
 

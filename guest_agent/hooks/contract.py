@@ -51,7 +51,8 @@ class Command:
 
     ``hook`` names the hook whose verdict counts. ``stdin`` names one of ``files``. With ``shell_fallback`` a program
     the kernel cannot execute (no ``#!`` line) is run by /bin/sh. With ``answers`` the standard output is the hook's
-    answer, kept whole for the verdict, and no text to be shown as it comes. ``notes`` are told with the outcome.
+    answer, kept whole for the verdict, and no text to be shown as it comes. ``notes`` are told with the outcome,
+    ``hint`` with the reason of a failure.
     """
 
     hook: str
@@ -63,6 +64,7 @@ class Command:
     shell_fallback: bool = False
     answers: bool = False
     notes: tuple[str, ...] = ()
+    hint: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class Exit:
     outputs: dict[str, Any] = field(repr=False)
     declared: tuple[Output, ...] = ()
     answer: bytes | None = field(default=b"", repr=False)
+    hint: str = ""
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ from typing import Any
 from guest_agent.errors import HookError, StateError
 from guest_agent.hooks.contract import Command, Exit, NewFile, Place, Verdict
 from guest_agent.hooks.environment import as_text, base_environment
+from guest_agent.hooks.shebang import check_program
+from guest_agent.hooks.telling import bounded, exit_reason, find_line, find_state, said_reason
 from guest_agent.live_configs import LiveConfigs
 from guest_agent.outputs import within_limits
 from guest_agent.pump import Capture
@@ -81,6 +83,7 @@ class HeatConfigHook:
         companion = self._programs((*self._directories, *COMPANION_DIRS)).get(COMPANION + os.path.basename(program))
         for path in filter(None, (program, companion)):
             _check_trust(path)
+            check_program(path, place.search_path)
         config = as_config(task)
         live = self._shell_config or place.file(_LIVE_FILE)
         files = [
@@ -108,15 +111,17 @@ class HeatConfigHook:
         if ended.answer is None and ended.stdout.lstrip().startswith("{"):
             return _failure(ended, "the answer of the hook is longer than anything reads")
         if ended.answer is not None and not ended.answer.strip():
+            line = find_line(ended.stderr)
             if ended.code != 0:
-                return _failure(ended, f"the hook ended with exit status {ended.code} and gave no answer")
-            return _failure(ended, "the hook gave no answer: the tool it runs may be missing, see its deploy_stderr", 1)
+                return _failure(ended, said_reason(ended.code, line, "the hook gave no answer"))
+            said = f"; it last said: {bounded(line)}" if line else ""
+            return _failure(ended, f"the hook gave no answer: the tool it runs may be missing{said}", 1)
         try:
             answer = None if ended.answer is None else _json_object(ended.answer)
         except RecursionError:
             return _failure(ended, "the answer of the hook is nested deeper than anything reads", ended.code or 1)
         if answer is None:
-            reason = "" if ended.code == 0 else f"the hook ended with exit status {ended.code}"
+            reason = "" if ended.code == 0 else exit_reason(ended.code, ended.stderr, ended.stdout)
             return Verdict(ended.code == 0, ended.code, ended.stdout, ended.stderr, {}, reason)
         return _of_answer(ended, answer)
 
@@ -144,7 +149,7 @@ class HeatConfigHook:
 
 def as_config(task: Task) -> dict[str, Any]:
     """The task as heat-config shows it, with the inputs that Heat derives where they are not given."""
-    given = [{"name": item.name, "type": item.type, "value": _value(item)} for item in task.inputs]
+    given = [{"name": item.name, "type": item.type, "value": _value(item)} for item in task.given]
     derived = {
         "deploy_server_id": task.server,
         "deploy_action": task.action,
@@ -192,10 +197,8 @@ def _of_answer(ended: Exit, answer: dict[str, Any]) -> Verdict:
     code = ended.code if said is None else as_status_code(said)
     if code is None:
         reason = f"the hook answered with the status code {str(said)[:40]!r}, which is no number of 32 bits"
-    elif code != 0 and said is None:
-        reason = f"the hook ended with exit status {code}"
     elif code != 0:
-        reason = f"the hook answered with the status code {code}"
+        reason = said_reason(code, find_state(stderr) or find_state(stdout) or find_line(stderr, ended.stderr, stdout))
     elif not answer and due:
         code, reason = 1, f"the hook gave an empty answer where outputs were due: {', '.join(due)}"
     else:

@@ -4,7 +4,8 @@
 Inputs are facts (``FACTER_<name>``; switch off with ``enable_facter: false``) and, with ``enable_hiera: true``, Hiera
 data; ``use_facter`` and ``use_hiera`` are other names of these options. ``$heat_outputs_path`` is a fact too: an output
 is the content of ``${heat_outputs_path}.<output name>``. Further options: ``modulepath``, ``tags``, ``enable_debug``,
-``enable_verbose``. A hidden input is no fact, for facts are environment variables; it is in the Hiera data.
+``enable_verbose``. A hidden input is no fact, for facts are environment variables, unless the task wants it there; it
+is in the Hiera data. A manifest that reads an input as a fact which cannot be one (hidden, too large) is not applied.
 
 Hiera data are put where the machine's own hiera.yaml looks for them if it names ``deploy_config_name``, as those made
 for heat-config do: /etc/puppet/hieradata/heat_config_<task name>.json. Else a hiera.yaml for this run alone is used.
@@ -22,7 +23,9 @@ from typing import Any
 
 from guest_agent.errors import HookError
 from guest_agent.hooks.contract import Command, Exit, NewFile, Place, Verdict
-from guest_agent.hooks.environment import as_text, base_environment, find_program, inputs_file
+from guest_agent.hooks.environment import Way, base_environment, export, find_program, inputs_file
+from guest_agent.hooks.naming import find_fact
+from guest_agent.hooks.telling import find_line, said_reason
 from guest_agent.task import Task
 
 PROGRAM = "puppet"
@@ -33,6 +36,8 @@ _MANIFEST = "manifest.pp"
 _HIERA_CONFIG = "hiera.yaml"
 _HIERA_DATA = "hiera.json"
 _CHANGED = 2
+_FACT = "FACTER_"
+FACTS = Way((_FACT,), re.compile(r"\w+", re.ASCII), "look it up in Hiera (option enable_hiera)")
 
 
 class PuppetHook:
@@ -48,10 +53,14 @@ class PuppetHook:
         env = {**base_environment(task, place), "FACTER_heat_outputs_path": place.outputs_path}
         files = [NewFile(_MANIFEST, task.config), inputs_file(task)]
         arguments = ["--color=false", "--detailed-exitcodes", "--logdest=console", *_options(task.options)]
-        if _switch(task.options, "facter", default=True):
-            env = {**_facts(task), **env}
-        if _switch(task.options, "hiera", default=False):
+        hiera = _switch(task.options, "hiera", default=False)
+        if hiera:
             env["FACTER_deploy_config_name"] = _config_name(task)
+        notes: tuple[str, ...] = ()
+        if _switch(task.options, "facter", default=True):
+            manifest = task.config
+            env, notes = export(task, env, lambda name: find_fact(manifest, name[len(_FACT) :]), FACTS)
+        if hiera:
             files += _hiera_files(task, place)
             if len(files) > 3:
                 arguments.append(f"--hiera_config={place.file(_HIERA_CONFIG)}")
@@ -61,27 +70,35 @@ class PuppetHook:
             env=env,
             files=tuple(files),
             cwd=place.path,
+            notes=notes,
         )
 
     def verdict(self, ended: Exit) -> Verdict:
         """Success is exit status 0 or 2."""
         if ended.code in (0, _CHANGED):
             return Verdict(True, 0, ended.stdout, ended.stderr, ended.outputs)
-        reason = f"puppet apply ended with exit status {ended.code}"
+        line = _error(ended.stderr) or _error(ended.stdout) or find_line(ended.stderr, ended.stdout)
+        reason = said_reason(ended.code, line)
         return Verdict(False, ended.code, ended.stdout, ended.stderr, ended.outputs, reason)
 
 
-def _facts(task: Task) -> dict[str, str]:
-    return {
-        f"FACTER_{item.name}": text
-        for item in task.inputs
-        if not item.hidden and re.fullmatch(r"\w+", item.name, re.ASCII) and "\0" not in (text := as_text(item))
-    }
+def _error(text: str) -> str:
+    """The first error of a resource, which names it, else the first of Puppet's own; and how many resources failed.
+
+    What Facter could not find out about the machine is no reason.
+    """
+    errors = [
+        line for line in text.split("\n") if line.startswith("Error: ") and not line.startswith("Error: Facter: ")
+    ]
+    resources = [line for line in errors if line.startswith("Error: /")]
+    if len(resources) > 1:
+        return f"{resources[0].strip()} (resources that failed besides: {len(resources) - 1})"
+    return next(iter([*resources, *errors]), "").strip()
 
 
 def _hiera_files(task: Task, place: Place) -> list[NewFile]:
     """The data file by itself where the machine's Hiera finds it, else with a hiera.yaml that does."""
-    data = json.dumps({item.name: item.value for item in task.inputs})
+    data = json.dumps({item.name: item.value for item in task.given})
     if any(_mentions_heat(path) for path in HIERA_CONFIGS):
         return [NewFile(f"heat_config_{_config_name(task)}.json", data, directory=HIERA_DATA_DIR)]
     level = {"name": "inputs", "path": place.file(_HIERA_DATA), "data_hash": "json_data"}

@@ -4,18 +4,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from heat_workflow import errors, model
 from heat_workflow.api import answers, queries, schemas, views
+from heat_workflow.api.pages import fitting, page, written
 from heat_workflow.api.routing import Answer, Call, Route
-from heat_workflow.api.workflows import page
 from heat_workflow.store import Tx
 from heat_workflow.taskqueue import agents
+from heat_workflow.taskqueue.looking import in_batches
 
 ROOT = "/v1/agents"
 ONE = ROOT + "/{agent_id}"
+_EVENTS_MOST = 2**31 - 1  # what a database takes as LIMIT
 
 
 def _shown(tx: Tx, project_id: str, agent_id: str) -> dict[str, Any]:
@@ -33,18 +35,24 @@ async def list_agents(call: Call) -> Answer:
     given = {name: value for name, value in filters.items() if value is not None}
     project_id = None if query.all_projects else call.project_id
 
-    def read(tx: Tx) -> list[dict[str, Any]]:
-        found = tx.list_agents(project_id, given, query.marker, query.limit)
-        running = tx.running_tasks([agent.id for agent in found])
-        return [views.agent(agent, running.get(agent.id, [])) for agent in found]
+    def read(tx: Tx) -> bytes:
+        def some(marker: str | None, count: int) -> list[model.Agent]:
+            return tx.list_agents(project_id, given, marker, count)
 
-    return Answer(200, page(await call.queue.read(read), "agents", query.limit))
+        def shown() -> Iterator[dict[str, Any]]:
+            for found in in_batches(some, query.marker, lambda agent: agent.id):
+                running = tx.running_tasks([agent.id for agent in found])
+                yield from (views.agent(agent, running.get(agent.id, [])) for agent in found)
+
+        return page("agents", shown(), query.limit)
+
+    return Answer(200, await call.queue.read(read))
 
 
 async def put_agent(call: Call) -> Answer:
     body: schemas.AgentIn = call.body
-    agent, token, new = await call.queue.write(
-        agents.register_agent, call.project_id, call.path["agent_id"], body.new_agent()
+    agent, token, new = await call.quotas.write(
+        call.project_id, agents.register_agent, call.project_id, call.path["agent_id"], body.new_agent()
     )
     return Answer(201 if new else 200, await _registration(call, agent, token))
 
@@ -85,13 +93,14 @@ async def list_agent_events(call: Call) -> Answer:
     """Numbered from 1 for each agent: the store's own numbers would tell how much happens in other projects."""
     query: queries.AgentEventsQuery = call.query
 
-    def read(tx: Tx) -> list[dict[str, Any]]:
+    def read(tx: Tx) -> bytes:
         agent = agents.find_any_state(tx, call.project_id, call.path["agent_id"])
-        return tx.list_agent_events(agent.id, 0, query.after + query.limit)[query.after :]
+        found = tx.list_agent_events(agent.id, 0, min(query.after + query.limit, _EVENTS_MOST))[query.after :]
+        shown = (views.agent_event(seq, event) for seq, event in enumerate(found, query.after + 1))
+        kept, _ = fitting(shown, query.limit)
+        return written("events", [text for _, text in kept], last=query.after + len(kept))
 
-    found = await call.queue.read(read)
-    shown = [views.agent_event(seq, event) for seq, event in enumerate(found, query.after + 1)]
-    return Answer(200, {"events": shown, "last": query.after + len(shown)})
+    return Answer(200, await call.queue.read(read))
 
 
 def _drain(draining: bool) -> Callable[[Call], Any]:
@@ -115,7 +124,7 @@ ROUTES = [
         shows=answers.Registration,
         body=schemas.AgentIn,
         answers=(200, 201),
-        refusals=(404, 409),
+        refusals=(404, 409, 429),
     ),
     Route("GET", ONE, show_agent, GET, "Show an agent", shows=answers.Agent, refusals=(404,)),
     Route(

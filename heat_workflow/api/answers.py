@@ -84,6 +84,7 @@ class Task(Shown):
     input_values: Values
     hidden_inputs: list[str]
     hidden_outputs: list[str]
+    environment_inputs: list[str]
     requires: list[str]
     heat: Values | None
     capabilities: list[str]
@@ -124,10 +125,28 @@ class Tasks(Shown):
     next_marker: Id | None
 
 
-class AddedTasks(Shown):
-    """The tasks of one request, in its order; a fan-out gives one per server."""
+class TaskInBrief(Shown):
+    """One of many tasks: which it is and how it stands."""
 
-    tasks: list[Task]
+    id: Id
+    workflow_id: Id
+    name: str
+    fanout: str | None
+    server: str | None
+    action: str
+    state: TaskState
+    attempt: int
+    agent_id: Id | None
+    detached: bool = Field(description="Its owner has given it up")
+    confirmed: bool | None = Field(description="Of a cancelled task: whether its agent confirmed the end of the hook")
+    undo_of: Id | None
+    created_at: Moment
+
+
+class AddedTasks(Shown):
+    """The tasks of one request, in its order; a fan-out gives one per server. What was sent is not sent back."""
+
+    tasks: list[TaskInBrief]
 
 
 class Added(pydantic.RootModel[Task | AddedTasks]):
@@ -165,7 +184,8 @@ class LateReport(Shown):
 
 class Attempts(Shown):
     attempts: list[Attempt]
-    late_reports: list[LateReport] = Field(description="The first 20 of them")
+    late_reports: list[LateReport] = Field(description="The first 20 of them, on the first page")
+    next_marker: int | None = Field(description="Where the next page starts; null on the last one")
 
 
 class WrittenChunk(Shown):

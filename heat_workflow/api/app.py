@@ -12,6 +12,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import pydantic_core
 from oslo_config import cfg
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -57,8 +58,8 @@ async def _openapi(_call: Call) -> Answer:
 
 
 @functools.cache
-def _document() -> dict[str, Any]:
-    return openapi.document(routes(["operator", "guest"]), heat_workflow.__version__)
+def _document() -> bytes:
+    return pydantic_core.to_json(openapi.document(routes(["operator", "guest"]), heat_workflow.__version__))
 
 
 COMMON = [
@@ -101,7 +102,7 @@ def build(
     wakeups = Wakeups()
     queue = TaskQueue(store, wakeups)
     polls = Polls(queue, wakeups, str(uuid.uuid4()) if store.shared else None)
-    numbers = metrics.Metrics(store.finished, polls.count)
+    numbers = metrics.Metrics(store.finished, polls.count, lambda: store.listening)
     services = Services(queue, polls, identity, policy, Limits(), sources, releases, Quotas(queue, quota), max_wait)
 
     @contextlib.asynccontextmanager
@@ -155,7 +156,7 @@ def compose(conf: cfg.ConfigOpts) -> Starlette:
     identity: OperatorIdentity = NoAuth() if conf.api.auth_strategy == "noauth" else Keystone(conf)
     sources = Sources(conf.api.trusted_proxies)
     store = open_store(conf.database.connection, conf.secrets.key_file)
-    quota = Usage(conf.quota.workflows, conf.quota.tasks, conf.quota.bytes)
+    quota = Usage(conf.quota.workflows, conf.quota.tasks, conf.quota.bytes, conf.quota.agents)
     releases = Releases(conf.api.agents_dir)
     return build(store, identity, Policy(conf), conf.api.serve, sources, releases, quota, conf.api.max_wait)
 

@@ -45,6 +45,7 @@ class ClaimedTask(Shown):
     input_values: Values
     hidden_inputs: list[str]
     hidden_outputs: list[str]
+    environment_inputs: list[str]
     run_as: str | None
     on_interrupt: Literal["fail", "rerun", "resume"]
     server: str | None

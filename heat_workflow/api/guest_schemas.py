@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+import pydantic
 from pydantic import Field
 
-from heat_workflow.api.schemas import Name, Strict, Uuid, ValueName
+from heat_workflow.api.schemas import Name, Strict, Uuid, ValueName, at_most
 
 OUTPUT_MOST = 256 * 1024
 OUTPUTS_MOST = 512 * 1024
+INVENTORY_MOST = 8 * 1024  # bytes
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Wait = Annotated[float, Field(ge=0, le=50)]
 Nonce = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$")]
@@ -35,12 +37,27 @@ class JournalEntry(Strict):
     stage: Literal["claimed", "started", "finished"]
 
 
+def _small(inventory: dict[str, Any]) -> dict[str, Any]:
+    size = sum(len(name.encode()) + len(str(value).encode()) for name, value in inventory.items())
+    if size > INVENTORY_MOST:
+        raise ValueError(f"holds {INVENTORY_MOST} bytes at most, not {size}")
+    return inventory
+
+
+Inventory = Annotated[
+    dict[Name, str | int | float | bool | None],
+    Field(max_length=64),
+    at_most(64),
+    pydantic.AfterValidator(_small),
+]
+
+
 class HelloIn(Strict):
     nonce: Nonce
     previous_nonce: Nonce | None = None
     version: Annotated[str, Field(max_length=64)] | None = None
-    inventory: Annotated[dict[Name, str | int | float | bool | None], Field(max_length=64)] = {}
-    journal: Annotated[list[JournalEntry], Field(max_length=1000)] = []
+    inventory: Inventory = {}
+    journal: Annotated[list[JournalEntry], Field(max_length=1000, fail_fast=True)] = []
 
 
 class StreamInfo(Strict):
@@ -65,7 +82,7 @@ class ReportIn(Strict):
     deploy_stderr: Text64K = ""
     stdout_info: StreamInfo | None = None
     stderr_info: StreamInfo | None = None
-    outputs: Annotated[dict[ValueName, Any], Field(max_length=256)] = {}
+    outputs: Annotated[dict[ValueName, Any], Field(max_length=256), at_most(256)] = {}
     reason: Annotated[str, Field(max_length=1024)] | None = None
     claim: NextClaim | None = None
 
@@ -81,7 +98,7 @@ class ClaimIn(Strict):
     claim_id: Uuid
     wait: Wait = 0
     nonce: Nonce | None = None
-    reports: Annotated[list[ListedReport], Field(max_length=100)] = []
+    reports: Annotated[list[ListedReport], Field(max_length=100, fail_fast=True)] = []
 
 
 class HeartbeatIn(Strict):
@@ -98,4 +115,4 @@ class LogChunk(Strict):
 class LogIn(Strict):
     attempt: Annotated[int, Field(ge=0, lt=2**63)]
     claim_id: Uuid
-    chunks: Annotated[list[LogChunk], Field(min_length=1, max_length=64)]
+    chunks: Annotated[list[LogChunk], Field(min_length=1, max_length=64, fail_fast=True)]

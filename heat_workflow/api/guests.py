@@ -20,9 +20,6 @@ ROOT = "/agent/v1"
 async def enroll(call: Call) -> Answer:
     body: schemas.EnrollIn = call.body
     assert call.token is not None
-    if not await call.queue.read(sessions.knows_join_token, call.token):
-        call.limits.count_wrong_join_token(call.source, call.token.agent_id)
-        raise sessions.refused()
     try:
         agent, new = await call.queue.write(
             sessions.enroll, call.token, body.credential_sha256, body.hw_uuid, body.agent_version
@@ -36,7 +33,7 @@ async def enroll(call: Call) -> Answer:
 
 async def hello(call: Call) -> Answer:
     body: schemas.HelloIn = call.body
-    call.limits.admit_session(call.agent_id)
+    call.limits.admit_session(call.caller)
     journal = {(entry.task_id, entry.attempt) for entry in body.journal}
     alive = call.polls.waiting(call.agent_id)
     greeting = (body.nonce, body.previous_nonce, body.version, body.inventory, journal, alive)
@@ -63,7 +60,12 @@ async def hello(call: Call) -> Answer:
 
 async def rotate(call: Call) -> Answer:
     body: schemas.CredentialIn = call.body
-    call.limits.admit_session(call.agent_id)
+    try:
+        call.limits.admit_rotation(call.caller)
+    except errors.TooMany:
+        if call.limits.admit_audit(call.agent_id, "rotation-starved"):
+            await call.queue.write(sessions.record_starved, call.agent_id)
+        raise
     await call.queue.write(sessions.rotate, call.agent_id, body.next_sha256)
     return Answer(200, {})
 
@@ -71,13 +73,20 @@ async def rotate(call: Call) -> Answer:
 async def claim(call: Call) -> Answer:
     body: schemas.ClaimIn = call.body
     assert call.agent is not None
-    if body.nonce is not None and call.agent.nonce not in (None, body.nonce):
-        await _note_duplicate(call)
-        raise sessions.identity_in_use(call.agent_id)
+    await _check_nonce(call, call.agent, body.nonce)
     if not body.reports:
         return await _bare_claim(call, body.claim_id, body.wait)
     results = [await _listed_report(call, report) for report in body.reports]
     return Answer(200, {"task": await _next(call, body.claim_id, 0), "reports": results})
+
+
+async def _check_nonce(call: Call, agent: model.Agent, nonce: str | None) -> None:
+    """Conflict for a claim of another process than the one that has the session."""
+    if sessions.is_of_another(agent, nonce):
+        await _note_duplicate(call)
+        raise sessions.identity_in_use(agent.id)
+    if nonce is not None and agent.nonce == nonce and not sessions.claims_with_nonce(agent):
+        await call.queue.write(sessions.note_claims_with_nonce, agent.id, nonce)
 
 
 async def _note_duplicate(call: Call) -> None:
@@ -100,7 +109,15 @@ async def _bare_claim(call: Call, claim_id: str, wait: float) -> Answer:
 
 async def _next(call: Call, claim_id: str, wait: float) -> dict[str, Any] | None:
     assert call.agent is not None
-    claimed: Claimed | None = await call.polls.claim(call.agent, claim_id, min(wait, call.max_wait), call.leaving)
+    seconds = min(wait, call.max_wait)
+    bare = isinstance(call.body, schemas.ClaimIn) and call.body.nonce is None
+    try:
+        claimed: Claimed | None = await call.polls.claim(call.agent, claim_id, seconds, call.leaving, bare)
+    except errors.Conflict as exc:
+        take_turns = exc.code == "superseded" and not call.limits.admit_superseded(call.agent_id)
+        if take_turns or exc.code == "identity-in-use":
+            await _note_duplicate(call)
+        raise
     return None if claimed is None else views.claimed(claimed)
 
 
@@ -108,7 +125,7 @@ async def _listed_report(call: Call, report: schemas.ListedReport) -> dict[str, 
     try:
         task = await _record(call, report.task_id, report)
     except (errors.Conflict, errors.NotFound, errors.Invalid) as exc:
-        call.limits.count_refusal(call.agent_id)
+        call.limits.count_refusal(call.caller)
         if exc.code == "fenced" and call.limits.admit_audit(call.agent_id, "refused"):
             late = (report.task_id, reporting.late(_said(report)))
             await call.queue.write(sessions.record_refusal, call.agent_id, exc.code, f"{ROOT}/claim", late)

@@ -3,64 +3,78 @@
 
 from __future__ import annotations
 
-import asyncio
-import dataclasses
+import datetime
 import functools
+import hashlib
 import ipaddress
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
 import webob
 import webob.dec
 from keystonemiddleware import auth_token
+from keystonemiddleware import opts as auth_token_opts
 from oslo_config import cfg
 from starlette.requests import Request
 
 from heat_workflow import errors
+from heat_workflow.api.verdicts import Lanes, Operator, Verdicts
 from heat_workflow.taskqueue import credentials
 
 SERVICE_TYPE = "guest-tasks"  # ours in keystone's catalog
-
-
-@dataclasses.dataclass(frozen=True)
-class Operator:
-    """A caller of the operator side; the project comes from the token alone (R3)."""
-
-    user_id: str
-    project_id: str
-    roles: Sequence[str]
-
-    def credentials(self) -> Mapping[str, Any]:
-        return {"user_id": self.user_id, "project_id": self.project_id, "roles": list(self.roles)}
+_BESIDE_MEMCACHED = 30  # seconds a verdict is kept here too
 
 
 class OperatorIdentity(Protocol):
     """How an ``X-Auth-Token`` becomes an Operator."""
 
-    async def operator(self, token: str | None, method: str, path: str) -> Operator:
-        """Raises Unauthenticated, or Unavailable while keystone is out of reach. Method and path are what the token
-        is to be good for: an application credential may be held to some of them."""
+    async def operator(self, token: str | None, method: str, path: str, source: str) -> Operator:
+        """Raises Unauthenticated, or Unavailable while keystone is out of reach, or TooMany if too many new tokens
+        come from this source. Method and path are what the token is to be good for: an application credential may be
+        held to some of them."""
 
 
 def _identity_of(request: webob.Request) -> webob.Response:
-    """What keystonemiddleware found out, as it puts it into the request's headers."""
+    """What keystonemiddleware found out, as it puts it into the request's headers and environment."""
     names = {"user_id": "X-User-Id", "project_id": "X-Project-Id", "roles": "X-Roles"}
-    return webob.Response(json_body={key: request.headers.get(name) for key, name in names.items()})
+    token = request.environ["keystone.token_info"]["token"]
+    ruled = (token.get("application_credential") or {}).get("access_rules") is not None
+    found = {key: request.headers.get(name) for key, name in names.items()}
+    return webob.Response(json_body={**found, "expires_at": token["expires_at"], "ruled": ruled})
 
 
 class Keystone:
-    """Operators by keystonemiddleware: its validation, its cache, its revocation."""
+    """Operators by keystonemiddleware: its validation, its revocation. What it found is kept here for as long as it
+    may be, so that a token that was just validated waits for no thread, and so for no stranger's."""
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
+        for group, known in auth_token_opts.list_auth_token_opts():
+            conf.register_opts(known, group)
+        believed, shared = conf.keystone_authtoken.token_cache_time, conf.keystone_authtoken.memcached_servers
         settings = {"oslo_config_config": conf, "service_type": SERVICE_TYPE}
+        if not shared:
+            settings["token_cache_time"] = str(min(believed, 1))  # what is kept twice would be believed twice as long
         self._middleware = auth_token.AuthProtocol(webob.dec.wsgify(_identity_of), settings)
+        self._verdicts = Verdicts(min(believed, _BESIDE_MEMCACHED) if shared else believed)
+        self._lanes = Lanes()
 
-    async def operator(self, token: str | None, method: str, path: str) -> Operator:
+    async def operator(self, token: str | None, method: str, path: str, source: str) -> Operator:
         if not token:
             raise refused()
-        return await asyncio.to_thread(self._validate, token, method, path)
+        key = hashlib.sha256(token.encode()).hexdigest()
+        found = self._verdicts.find(key, method, path)
+        if found is None:
+            known = self._verdicts.knows(key)
+            found = await self._lanes.run(known, source, self._validate, token, key, method, path)
+        if not found.project_id:
+            raise errors.Forbidden("the token is not scoped to a project", code="scope")
+        return found
 
-    def _validate(self, token: str, method: str, path: str) -> Operator:
+    def _validate(self, token: str, key: str, method: str, path: str) -> Operator:
+        """Ask keystone, unless somebody else with this token just did."""
+        kept = self._verdicts.find(key, method, path)
+        if kept is not None:
+            return kept
         environ = {"PATH_INFO": path.encode().decode("latin-1")}  # as WSGI has it
         request = webob.Request.blank("/", environ, method=method, headers={"X-Auth-Token": token})
         response = request.get_response(self._middleware)
@@ -69,15 +83,16 @@ class Keystone:
         if response.status_code != 200:
             raise refused()
         found = response.json_body
-        if not found["project_id"]:
-            raise errors.Forbidden("the token is not scoped to a project", code="scope")
-        return Operator(found["user_id"], found["project_id"], (found["roles"] or "").split(","))
+        operator = Operator(found["user_id"], found["project_id"] or "", (found["roles"] or "").split(","))
+        ends = datetime.datetime.fromisoformat(found["expires_at"]).timestamp()
+        self._verdicts.keep(key, operator, ends, (method, path) if found["ruled"] else None)
+        return operator
 
 
 class NoAuth:
     """For trying things out on loopback: ``X-Auth-Token: user:project[:role,role]`` is believed as it stands."""
 
-    async def operator(self, token: str | None, method: str, path: str) -> Operator:
+    async def operator(self, token: str | None, method: str, path: str, source: str) -> Operator:
         user, _, rest = (token or "").partition(":")
         project, _, roles = rest.partition(":")
         if not user or not project:

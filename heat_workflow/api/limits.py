@@ -30,10 +30,17 @@ class Rate:
 EMPTY_CLAIMS = Rate(1.0, 20)  # by agent: claims that came back with nothing without having waited
 HEARTBEATS = Rate(0.5, 20)  # by agent and task
 LOG_CHUNKS = Rate(2.0, 20)  # by agent and task
-SESSIONS = Rate(5.0, 50)  # by agent: hello and rotation, generous to an agent that is restarted in a loop
-REFUSALS = Rate(2.0, 100)  # by agent: an honest one meets a few after a restore, a guesser nothing else
+SESSIONS = Rate(5.0, 50)  # by agent and source address: hello, generous to an agent that is restarted in a loop
+ROTATIONS = Rate(1 / 60, 30)  # by agent and source address: an honest one rotates twice a day and at its starts
+SUPERSEDED = Rate(1 / 60, 5)  # by agent: polls ended by newer ones; an honest one loses few to its network
+REFUSALS = Rate(
+    2.0, 100
+)  # by agent and source address: an honest one meets a few after a restore, a guesser nothing else
 WRONG_JOIN_TOKENS = Rate(10 / 60, 10)  # by source address, and by agent id
 DOWNLOADS = Rate(20.0, 500)  # by source address: a whole network behind one router boots at once
+TOKENS_AT_ONCE = 8  # by source address: keystone tokens not seen before that are being validated
+TOKENS_WAITING = 50  # by source address: those, and the ones that wait for it
+TOKENS_MOST = 400  # the same, of all sources together
 AUDITS = Rate(1 / 60, 10)  # by agent and kind: security events written down
 
 
@@ -83,6 +90,8 @@ class Limits:
         self._heartbeats = Meter(HEARTBEATS, clock)
         self._log_chunks = Meter(LOG_CHUNKS, clock)
         self._sessions = Meter(SESSIONS, clock)
+        self._rotations = Meter(ROTATIONS, clock)
+        self._superseded = Meter(SUPERSEDED, clock)
         self._refusals = Meter(REFUSALS, clock)
         self._wrong_tokens = Meter(WRONG_JOIN_TOKENS, clock)
         self._downloads = Meter(DOWNLOADS, clock)
@@ -112,6 +121,15 @@ class Limits:
 
     def admit_session(self, agent_id: str) -> None:
         self._take(self._sessions, agent_id, f"agent {agent_id} begins too many sessions")
+
+    def admit_rotation(self, agent_id: str) -> None:
+        self._take(self._rotations, agent_id, f"agent {agent_id} announces too many secrets")
+
+    def admit_superseded(self, agent_id: str) -> bool:
+        """Whether one more poll that a newer one has ended may be the network's doing; else two take turns."""
+        over = self._superseded.seconds_over(agent_id) > 0
+        self._superseded.count(agent_id)
+        return not over
 
     def admit_download(self, source: str) -> None:
         self._take(self._downloads, source, "the agent is fetched too often from your address")

@@ -29,9 +29,14 @@ Application = Callable[[MutableMapping[str, Any], Any, Any], Awaitable[None]]
 class Metrics:
     """The numbers of one application."""
 
-    def __init__(self, finished: Mapping[str, int], waiting: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        finished: Mapping[str, int],
+        waiting: Callable[[], int],
+        listening: Callable[[], bool | None] = lambda: None,
+    ) -> None:
         """``finished`` is how many tasks this process brought to each finished state; it goes on counting. ``waiting``
-        says how many polls it holds."""
+        says how many polls it holds, ``listening`` whether wake-ups reach it (None: it does not listen)."""
         self._finished = finished
         self.registry = prometheus_client.CollectorRegistry()
         self._tasks = self._gauge("heat_workflow_tasks", "Unfinished tasks by state", "state")
@@ -43,6 +48,9 @@ class Metrics:
         )
         polls = self._gauge("heat_workflow_waiting_polls", "Agents whose poll waits in this process")
         polls.set_function(waiting)
+        if listening() is not None:
+            name, what = "heat_workflow_listener_connected", "Whether PostgreSQL's notifications reach this process"
+            self._gauge(name, what).set_function(lambda: float(bool(listening())))
         self._refusals = prometheus_client.Counter(
             "heat_workflow_refusals",
             "Requests this process refused, by status and reason",

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,6 +14,9 @@ from oslo_policy import policy
 
 from heat_workflow import errors
 
+LOG = logging.getLogger(__name__)
+_ALIAS = re.compile(r"rule:([^\s()]+)")
+_UNREADABLE = (ValueError, TypeError, AttributeError)  # what oslo.policy raises for no YAML, or YAML of another shape
 _LOOK_EVERY = 1.0  # seconds between looks whether the operator's file was changed: it is searched for in four places
 READER = "role:reader or role:member or role:admin"
 MEMBER = "role:member or role:admin"
@@ -103,12 +108,45 @@ class Policy:
         self._enforcer.suppress_default_change_warnings = True
         self._enforcer.register_defaults(list_rules())
         self._looked_at = float("-inf")
+        self._told: list[str] = []
+        try:
+            self._enforcer.load_rules()
+        except _UNREADABLE as exc:
+            raise errors.Invalid(f"the policy file cannot be read: {exc}") from None
+        if unknown := self._unknown_rules():
+            raise errors.Invalid(f"the policy file has rules that are not known here: {', '.join(unknown)}")
+
+    def _unknown_rules(self) -> list[str]:
+        """Rules of the operator's files that nothing asks for, most likely misspelt: what they were to forbid or allow
+        is decided by the default. Names that other rules refer to are the operator's own."""
+        known = set(_RULES)
+        for rule in self._enforcer.file_rules.values():
+            known.update(_ALIAS.findall(str(rule.check_str)))
+        return sorted(set(self._enforcer.file_rules) - known)
+
+    def _load_changes(self) -> None:
+        """Take over what the operator changed in the files; one that cannot be read changes nothing."""
+        self._enforcer.use_conf = True
+        try:
+            self._enforcer.load_rules()
+            self._tell_unknown_rules()
+        except _UNREADABLE as exc:
+            LOG.error("The policy file cannot be read, the rules stay as they were: %s", exc)
+        finally:
+            self._enforcer.use_conf = False
+
+    def _tell_unknown_rules(self) -> None:
+        """A file that is changed while the API runs cannot be refused: say it in the log, once for each change."""
+        unknown = self._unknown_rules()
+        if unknown and unknown != self._told:
+            LOG.error("The policy file has rules that are not known here and do nothing: %s", ", ".join(unknown))
+        self._told = unknown
 
     def check(self, rule: str, project_id: str, credentials: Mapping[str, Any]) -> None:
         """Raise Forbidden unless the rule lets the caller act in their own project."""
         now = time.monotonic()
-        self._enforcer.use_conf = now - self._looked_at >= _LOOK_EVERY
-        if self._enforcer.use_conf:
+        if now - self._looked_at >= _LOOK_EVERY:
             self._looked_at = now
+            self._load_changes()
         if not self._enforcer.enforce(rule, {"project_id": project_id}, dict(credentials)):
             raise errors.Forbidden(f"the policy {rule} does not allow this with your roles", code="policy")

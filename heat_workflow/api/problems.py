@@ -45,6 +45,7 @@ TITLES = {
     503: "Service Unavailable",
 }
 REFUSED = "heat_workflow.refused"  # the key in the scope
+DETAIL_MOST = 2000  # characters: whatever a message repeats of what was said, the answer stays small
 _NO_ROUTE = {
     404: ("not-found", "there is nothing at this path"),
     405: ("method-not-allowed", "this path does not take this method"),
@@ -86,7 +87,7 @@ def error_response(
         "status": status,
         "code": f"heat-workflow.{code}",
         "title": TITLES.get(status, "Error"),
-        "detail": detail,
+        "detail": detail if len(detail) <= DETAIL_MOST else f"{detail[:DETAIL_MOST]}...",
         "request_id": request_id,
     }
     content = json.dumps({"errors": [error]}, ensure_ascii=False, separators=(",", ":")).encode()

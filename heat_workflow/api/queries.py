@@ -75,6 +75,11 @@ class LogQuery(Query):
     follow: bool = False
 
 
+class AttemptsQuery(Query):
+    limit: Annotated[int, Field(ge=1, le=1000)] = 1000
+    marker: Annotated[int, Field(ge=0, lt=2**31)] = 0  # the last attempt of the page before
+
+
 class AgentEventsQuery(Query):
     after: Annotated[int, Field(ge=0, lt=2**31)] = 0
     limit: Annotated[int, Field(ge=1, le=1000)] = 1000

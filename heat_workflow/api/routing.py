@@ -22,11 +22,12 @@ from starlette.types import Receive, Scope, Send
 
 from heat_workflow import errors
 from heat_workflow.api import reading
-from heat_workflow.api.identity import Operator, OperatorIdentity, Sources, bearer
+from heat_workflow.api.identity import OperatorIdentity, Sources, bearer
 from heat_workflow.api.limits import Limits
 from heat_workflow.api.policies import Policy
 from heat_workflow.api.problems import common_headers, error_response, new_request_id, refusal
-from heat_workflow.api.proof import proven_agent
+from heat_workflow.api.proof import prove_join_token, proven_agent
+from heat_workflow.api.verdicts import Operator
 from heat_workflow.model import Agent
 from heat_workflow.releases import Releases
 from heat_workflow.taskqueue import TaskQueue, credentials, ending, sessions
@@ -36,6 +37,7 @@ from heat_workflow.taskqueue.quotas import Quotas
 LOG = logging.getLogger(__name__)
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _AUDITED = ("task-not-found", "fenced", "undeclared-output", "invalid")  # an agent reaches beyond what is its own
+_PATH_TOLD = 300  # characters of a path that the log repeats
 _REQUEST_ID = re.compile(r"req-[0-9a-f-]{36}")
 
 
@@ -68,6 +70,12 @@ class Call:
     def agent_id(self) -> str:
         assert self.agent is not None
         return self.agent.id
+
+    @property
+    def caller(self) -> str:
+        """The agent and where it calls from: what somebody else does with its credential elsewhere is not held
+        against it."""
+        return f"{self.agent_id} at {self.source}"
 
     def leaving(self) -> asyncio.Future[None]:
         """Done when the caller has gone away. Begun once the body was read; cancel it before answering."""
@@ -162,10 +170,10 @@ class _Endpoint:
 
 
 async def _handle(by_method: Mapping[str, Route], services: Services, request: Request) -> Response:
-    request_id = _request_id(request)
+    request_id = new_request_id()
     route = by_method["GET" if request.method == "HEAD" else request.method]
     try:
-        answer = await _answered(route, services, request)
+        answer = await _answered(route, services, request, request_id)
     except errors.HeatWorkflowError as exc:
         return refusal(exc, request_id)
     except ClientDisconnect:
@@ -178,32 +186,33 @@ async def _handle(by_method: Mapping[str, Route], services: Services, request: R
         LOG.exception("%s failed: %s %s", request_id, request.method, route.path)
         detail = f"the API failed; its log says more under {request_id}"
         return error_response(500, "internal", detail, request_id)
-    return _response(answer, request_id)
+    return _head_of(answer, request_id) if request.method == "HEAD" else _response(answer, request_id)
 
 
-def _request_id(request: Request) -> str:
-    """A new id; the caller's own (Heat's) is logged beside it."""
-    request_id = new_request_id()
+def _note_caller(request: Request, request_id: str) -> None:
+    """Log an operator's own request id (Heat's) beside ours; a stranger's would only fill the log."""
     theirs = request.headers.get("x-openstack-request-id", "")
     if _REQUEST_ID.fullmatch(theirs):
         path = ascii(request.url.path)[1:-1]  # what a caller writes into it ends no line and moves no cursor (S41)
-        LOG.info("%s is %s of the caller: %s %s", request_id, theirs, request.method, path)
-    return request_id
+        LOG.info("%s is %s of the caller: %s %s", request_id, theirs, request.method, path[:_PATH_TOLD])
 
 
-async def _answered(route: Route, services: Services, request: Request) -> Answer:
+async def _answered(route: Route, services: Services, request: Request, request_id: str) -> Answer:
     """Prove who calls, then read what they say: a stranger costs no parsing."""
     proof = await _authenticated(route, services, request)
+    if "operator" in proof:
+        _note_caller(request, request_id)
     agent: Agent | None = proof.get("agent")
     if agent is None:
         return await route.endpoint(await _read(route, services, request, proof))
-    services.limits.admit_agent(agent.id)
+    caller = f"{agent.id} at {services.sources.of(request)}"
+    services.limits.admit_agent(caller)
     call: Call | None = None
     try:
         call = await _read(route, services, request, proof)
         return await route.endpoint(call)
     except (errors.Malformed, errors.NotFound, errors.Conflict, errors.Invalid) as exc:
-        services.limits.count_refusal(agent.id)
+        services.limits.count_refusal(caller)
         if exc.code in _AUDITED and services.limits.admit_audit(agent.id, "refused"):
             late = route.late(call) if route.late and call and exc.code == "fenced" else None
             await services.queue.write(sessions.record_refusal, agent.id, exc.code, route.path, late)
@@ -219,10 +228,12 @@ async def _read(route: Route, services: Services, request: Request, proof: Mappi
         reading.refuse_query(request)
     else:
         query = reading.validated(route.query, reading.query_of(request), "query")
+        if request.method == "HEAD" and "wait" in route.query.model_fields:
+            query = query.model_copy(update={"wait": 0})  # there is nothing to wait for: the answer is not shown
     if route.body is None:
         await reading.refuse_body(request)
     else:
-        body = reading.validated(route.body, await reading.json_body(request, may_lack=route.body_may_lack), "body")
+        body = await reading.json_body(request, route.body, may_lack=route.body_may_lack)
     return Call(
         request=request,
         queue=services.queue,
@@ -244,15 +255,30 @@ async def _authenticated(route: Route, services: Services, request: Request) -> 
     if route.caller == "anybody":
         return {}
     if route.caller == "join-token":
-        return {"token": bearer(request.headers.get("authorization"), credentials.JOIN)}
+        token = bearer(request.headers.get("authorization"), credentials.JOIN)
+        await prove_join_token(services.queue, token, services.limits, services.sources.of(request))
+        return {"token": token}
     if route.caller in ("agent", "agent-rotating"):
         token = bearer(request.headers.get("authorization"), credentials.CREDENTIAL)
         rotating = route.caller == "agent-rotating"
         return {"token": token, "agent": await proven_agent(services.queue, token, rotating=rotating)}
     said = request.headers.get("x-auth-token")
-    operator = await services.identity.operator(said, request.method, request.scope["path"])
+    operator = await services.identity.operator(
+        said, request.method, request.scope["path"], services.sources.of(request)
+    )
     services.policy.check(route.caller, operator.project_id, operator.credentials())
     return {"operator": operator}
+
+
+def _head_of(answer: Answer, request_id: str) -> Response:
+    """The headers that the answer would have, at once: a stream is not begun. Its length is left out unless known."""
+    if answer.stream is None:
+        return _response(answer, request_id)
+    headers = {**common_headers(request_id), **answer.headers}
+    head = Response(None, answer.status, headers, answer.content_type)
+    if "content-length" not in {name.lower() for name in answer.headers}:
+        del head.headers["content-length"]
+    return head
 
 
 def _response(answer: Answer, request_id: str) -> Response:

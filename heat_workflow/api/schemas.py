@@ -45,10 +45,56 @@ Group = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9
 Seconds = Annotated[float, Field(gt=0, le=YEAR)]
 
 
+_TOLD_MOST = 8  # unknown fields that are told one by one
+
+
 class Strict(pydantic.BaseModel):
-    """A body: no unknown fields, no conversions between types."""
+    """A body: no unknown fields, no conversions between types.
+
+    A refusal costs little however wrong the body is: lists end at their first bad item (``fail_fast``), mappings and
+    fields are counted before they are looked at.
+    """
 
     model_config = pydantic.ConfigDict(extra="forbid", strict=True)
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _few_fields(cls, value: Any) -> Any:
+        if isinstance(value, dict) and len(value) > len(cls.model_fields) + _TOLD_MOST:
+            unknown = next(name for name in value if name not in cls.model_fields)
+            raise ValueError(f"there are {len(value)} fields; {unknown[:64]!r} and others are not known")
+        return value
+
+
+PARTS_MOST = 20_000  # declared inputs and outputs, and edges, of all tasks in one request
+
+
+def _few_parts(tasks: Any) -> Any:
+    """The tasks, if all together have no more parts than one request may have checked."""
+    parts = sum(_parts(task) for task in tasks if isinstance(task, dict)) if isinstance(tasks, list) else 0
+    if parts > PARTS_MOST:
+        raise ValueError(f"declare {PARTS_MOST} inputs, outputs and edges at most in one request, not {parts}")
+    return tasks
+
+
+def _parts(task: dict[str, Any]) -> int:
+    holders = (task.get("definition"), task.get("undo"), task.get("heat"))
+    lists = [holder.get(name) for holder in holders if holder and isinstance(holder, dict) for name in _PARTS]
+    return sum(len(found) for found in lists if isinstance(found, list))
+
+
+_PARTS = ("inputs", "outputs", "edges")
+
+
+def at_most(count: int) -> Any:
+    """A mapping of so many entries at most; a larger one is refused before its entries are looked at."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, dict) and len(value) > count:
+            raise ValueError(f"holds {count} entries at most, not {len(value)}")
+        return value
+
+    return pydantic.BeforeValidator(check)
 
 
 class ValueSchema(Strict):
@@ -68,17 +114,18 @@ class Definition(Strict):
 
     group: Group
     config: str | dict[str, Any] | list[Any] = ""
-    options: dict[str, Any] = {}
-    inputs: Annotated[list[ValueSchema], Field(max_length=256)] = []
-    outputs: Annotated[list[ValueSchema], Field(max_length=256)] = []
+    options: dict[str, Any] = Field(default_factory=dict)
+    inputs: Annotated[list[ValueSchema], Field(max_length=256, fail_fast=True)] = Field(default_factory=list)
+    outputs: Annotated[list[ValueSchema], Field(max_length=256, fail_fast=True)] = Field(default_factory=list)
 
     @pydantic.model_validator(mode="after")
     def _names_once(self) -> Definition:
         for kind in (self.inputs, self.outputs):
-            names = [value.name for value in kind]
-            twice = next((name for name in names if names.count(name) > 1), None)
-            if twice is not None:
-                raise ValueError(f"{twice} is declared twice")
+            seen: set[str] = set()
+            for value in kind:
+                if value.name in seen:
+                    raise ValueError(f"{value.name} is declared twice")
+                seen.add(value.name)
         return self
 
 
@@ -97,7 +144,7 @@ class HeatOrigin(Strict):
     stack_name: Annotated[str, Field(max_length=255)] | None = None
     resource: Annotated[str, Field(max_length=511)]
     action: Annotated[str, Field(max_length=255)] | None = None
-    edges: Annotated[list[Edge], Field(max_length=1000)] = []
+    edges: Annotated[list[Edge], Field(max_length=1000, fail_fast=True)] = Field(default_factory=list)
     digest: Annotated[str, Field(max_length=64)] | None = None  # by which the owner knows equal work again
 
 
@@ -122,14 +169,15 @@ class TaskIn(Strict):
     id: Uuid | None = None
     name: TaskName
     definition: Definition
-    input_values: Annotated[dict[ValueName, Any], Field(max_length=256)] = {}
-    hidden_inputs: Annotated[list[ValueName], Field(max_length=256)] = []
-    hidden_outputs: Annotated[list[ValueName], Field(max_length=256)] = []
-    requires: Annotated[list[TaskName], Field(max_length=1000)] = []
+    input_values: Annotated[dict[ValueName, Any], Field(max_length=256), at_most(256)] = Field(default_factory=dict)
+    hidden_inputs: Annotated[list[ValueName], Field(max_length=256, fail_fast=True)] = Field(default_factory=list)
+    hidden_outputs: Annotated[list[ValueName], Field(max_length=256, fail_fast=True)] = Field(default_factory=list)
+    environment_inputs: Annotated[list[ValueName], Field(max_length=256, fail_fast=True)] = Field(default_factory=list)
+    requires: Annotated[list[TaskName], Field(max_length=1000, fail_fast=True)] = Field(default_factory=list)
     heat: HeatOrigin | None = None
-    capabilities: Annotated[list[Name], Field(max_length=32)] = []
+    capabilities: Annotated[list[Name], Field(max_length=32, fail_fast=True)] = Field(default_factory=list)
     server: Name | None = None
-    servers: Annotated[dict[Name, Name], Field(min_length=1, max_length=10_000)] | None = None
+    servers: Annotated[dict[Name, Name], Field(min_length=1, max_length=10_000), at_most(10_000)] | None = None
     batch: Batch | None = None
     action: Name = "CREATE"
     priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
@@ -154,6 +202,8 @@ class TaskIn(Strict):
     def new_task(self) -> model.NewTask:
         own = {"id", "name", "definition", "requires", "capabilities", "server", "servers", "action", "priority"}
         own |= {"max_attempts", "deadline", "concurrency_key", "workflow"}
+        if not self.environment_inputs:
+            own |= {"environment_inputs"}  # so that a task from before there was this field is the same request again
         spec = self.model_dump(by_alias=True, exclude=own)
         spec["max_attempts"] = self.max_attempts
         return model.NewTask(
@@ -193,7 +243,7 @@ class TaskPut(TaskIn):
 class TaskPatch(Strict):
     """What may be changed of a task that nobody has claimed; what is left out stays."""
 
-    input_values: Annotated[dict[ValueName, Any], Field(max_length=256)] = {}
+    input_values: Annotated[dict[ValueName, Any], Field(max_length=256), at_most(256)] = Field(default_factory=dict)
     priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
     timeout: Seconds | None = None
     pickup_timeout: Seconds | None = None
@@ -204,7 +254,9 @@ class TaskPatch(Strict):
 class TasksIn(Strict):
     """Several tasks in one request: all or none."""
 
-    tasks: Annotated[list[TaskIn], Field(min_length=1, max_length=10_000)]
+    tasks: Annotated[
+        list[TaskIn], Field(min_length=1, max_length=10_000, fail_fast=True), pydantic.BeforeValidator(_few_parts)
+    ]
     amend: bool = False  # a sealed workflow takes them too: it is its owner who asks
 
 
@@ -212,7 +264,7 @@ class ActionIn(Strict):
     """One word on many tasks: all or none."""
 
     action: Literal["cancel", "detach", "remove", "undo"]
-    ids: Annotated[list[Uuid], Field(min_length=1, max_length=10_000)]
+    ids: Annotated[list[Uuid], Field(min_length=1, max_length=10_000, fail_fast=True)]
 
 
 class WorkflowIn(Strict):
@@ -220,15 +272,17 @@ class WorkflowIn(Strict):
 
     id: Uuid | None = None
     name: Name
-    tags: Annotated[list[Name], Field(max_length=64)] = []
+    tags: Annotated[list[Name], Field(max_length=64, fail_fast=True)] = Field(default_factory=list)
     sealed: bool = False
     on_failure: Literal["stop", "undo"] = "stop"
-    tasks: Annotated[list[TaskIn], Field(max_length=10_000)] = []
+    tasks: Annotated[list[TaskIn], Field(max_length=10_000, fail_fast=True), pydantic.BeforeValidator(_few_parts)] = (
+        Field(default_factory=list)
+    )
 
 
 class WorkflowPatch(Strict):
     name: Name | None = None
-    tags: Annotated[list[Name], Field(max_length=64)] | None = None
+    tags: Annotated[list[Name], Field(max_length=64, fail_fast=True)] | None = None
     on_failure: Literal["stop", "undo"] | None = None
 
 
@@ -236,7 +290,7 @@ class AgentIn(Strict):
     """A registration."""
 
     name: Name
-    capabilities: Annotated[list[Name], Field(max_length=256)] = []
+    capabilities: Annotated[list[Name], Field(max_length=256, fail_fast=True)] = Field(default_factory=list)
     server: Name | None = None
     join_ttl: Annotated[float, Field(gt=0, le=JOIN_TTL_MOST)] | None = None
     heat: HeatOrigin | None = None
@@ -254,5 +308,5 @@ class RejoinIn(Strict):
 
 class AgentPatch(Strict):
     name: Name | None = None
-    capabilities: Annotated[list[Name], Field(max_length=256)] | None = None
+    capabilities: Annotated[list[Name], Field(max_length=256, fail_fast=True)] | None = None
     server: Name | None = None

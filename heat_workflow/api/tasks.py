@@ -9,11 +9,12 @@ import pydantic
 
 from heat_workflow import errors, model
 from heat_workflow.api import answers, queries, schemas, views
+from heat_workflow.api.pages import page
 from heat_workflow.api.routing import Answer, Call, Route
-from heat_workflow.api.workflows import CONTROL, CREATE, DELETE, GET, page
+from heat_workflow.api.workflows import CONTROL, CREATE, DELETE, GET
 from heat_workflow.api.workflows import ONE as WORKFLOW
 from heat_workflow.store import Tx
-from heat_workflow.taskqueue import acting, adding, cancelling, changing, logs, looking, repeating, sessions
+from heat_workflow.taskqueue import acting, adding, cancelling, changing, logs, looking, repeating, sessions, sizes
 
 ROOT = WORKFLOW + "/tasks"
 ONE = ROOT + "/{task_id}"
@@ -48,10 +49,12 @@ async def list_tasks(call: Call) -> Answer:
             query.fanout,
         )
     state = None if query.state is None else query.state.value
-    found = await call.queue.read(
-        looking.list_details, call.project_id, workflow_id, state, query.marker, query.limit, query.fanout
-    )
-    return Answer(200, page([views.task(details) for details in found], "tasks", query.limit))
+
+    def read(tx: Tx) -> bytes:
+        found = looking.each_details(tx, call.project_id, workflow_id, state, query.marker, query.fanout)
+        return page("tasks", map(views.task, found), query.limit)
+
+    return Answer(200, await call.queue.read(read))
 
 
 async def add_tasks(call: Call) -> Answer:
@@ -59,9 +62,8 @@ async def add_tasks(call: Call) -> Answer:
     several = isinstance(body, schemas.TasksIn)
     wanted = body.tasks if several else [body]
     amend = several and body.amend
-    shown, new = await _add(call, [task.new_task() for task in wanted], None, amend)
-    single = not several and len(shown) == 1
-    return Answer(201 if new else 200, shown[0] if single else {"tasks": shown})
+    tasks, new = await _add(call, [task.new_task() for task in wanted], None, amend)
+    return await _added(call, tasks, new, single=not several and len(tasks) == 1)
 
 
 async def put_task(call: Call) -> Answer:
@@ -72,17 +74,24 @@ async def put_task(call: Call) -> Answer:
     if body.workflow is not None and body.workflow.id != call.path["workflow_id"]:
         raise errors.Invalid(f"body: workflow.id {body.workflow.id} is not the workflow in the path")
     request = body.model_copy(update={"id": task_id}).new_task()
-    shown, new = await _add(call, [request], None if body.workflow is None else body.workflow.name)
-    return Answer(201 if new else 200, shown[0] if body.servers is None else {"tasks": shown})
+    tasks, new = await _add(call, [request], None if body.workflow is None else body.workflow.name)
+    return await _added(call, tasks, new, single=body.servers is None)
 
 
 async def _add(
     call: Call, requests: list[model.NewTask], workflow_name: str | None, amend: bool = False
-) -> tuple[list[dict[str, Any]], bool]:
+) -> tuple[list[model.Task], bool]:
+    sizes.check_request(requests)
     place = (call.project_id, call.path["workflow_id"])
-    tasks, new = await call.quotas.write(call.project_id, adding.add_tasks, *place, requests, workflow_name, amend)
-    details = await call.queue.read(looking.details_of, tasks, definitions=len(tasks) == 1)
-    return [views.task(shown) for shown in details], new
+    return await call.quotas.write(call.project_id, adding.add_tasks, *place, requests, workflow_name, amend)
+
+
+async def _added(call: Call, tasks: list[model.Task], new: bool, *, single: bool) -> Answer:
+    status = 201 if new else 200
+    if not single:
+        return Answer(status, {"tasks": [views.brief(task) for task in tasks]})
+    (details,) = await call.queue.read(looking.details_of, tasks, definitions=True)
+    return Answer(status, views.task(details))
 
 
 async def show_task(call: Call) -> Answer:
@@ -141,8 +150,7 @@ async def act_on_tasks(call: Call) -> Answer:
     if body.action in ("detach", "remove") and not call.allowed(DELETE):
         raise errors.Forbidden(f"the policy {DELETE} does not allow this with your roles", code="policy")
     tasks = await call.queue.write(acting.act, call.project_id, call.path["workflow_id"], body.action, body.ids)
-    details = await call.queue.read(looking.details_of, tasks, definitions=False)
-    return Answer(202, {"tasks": [views.task(shown) for shown in details]})
+    return Answer(202, {"tasks": [views.brief(task) for task in tasks]})
 
 
 async def show_log(call: Call) -> Answer:
@@ -156,14 +164,18 @@ async def show_log(call: Call) -> Answer:
 
 
 async def list_attempts(call: Call) -> Answer:
-    def read(tx: Tx) -> dict[str, Any]:
+    """A page of attempts; the first has the late reports too."""
+    query: queries.AttemptsQuery = call.query
+
+    def read(tx: Tx) -> bytes:
         task = cancelling.get_task(tx, call.project_id, call.path["workflow_id"], call.path["task_id"])
         hidden = task.spec.get("hidden_outputs")
-        late = tx.list_task_agent_events(task.id, sessions.LATE_MOST)
-        return {
-            "attempts": [views.attempt(attempt, hidden) for attempt in tx.list_attempts(task.id)],
-            "late_reports": [views.late_report(event) for event in late],
-        }
+        found = (tx.find_attempt(task.id, number) for number in range(query.marker + 1, task.attempt + 1))
+        shown = (views.attempt(attempt, hidden) for attempt in found if attempt is not None)
+        late = [] if query.marker else tx.list_task_agent_events(task.id, sessions.LATE_MOST)
+        return page(
+            "attempts", shown, query.limit, "attempt", late_reports=[views.late_report(event) for event in late]
+        )
 
     return Answer(200, await call.queue.read(read))
 
@@ -222,6 +234,7 @@ ROUTES = [
         GET,
         "Every attempt with its result",
         shows=answers.Attempts,
+        query=queries.AttemptsQuery,
         refusals=(404,),
     ),
     Route(

@@ -7,9 +7,10 @@ import datetime
 from collections.abc import Mapping
 from typing import Any
 
-from heat_workflow.model import LEASE, Agent, Attempt, Event, Json, Workflow
+from heat_workflow.model import LEASE, Agent, Attempt, Event, Json, Task, Workflow
 from heat_workflow.taskqueue.claiming import Claimed
 from heat_workflow.taskqueue.looking import Details
+from heat_workflow.taskqueue.sessions import CLAIMS_WITH_NONCE
 
 MASK = "******"
 
@@ -49,6 +50,7 @@ def task(details: Details, *, reveal: bool = False) -> dict[str, Any]:
         "workflow_id": shown.workflow_id,
         "name": shown.name,
         "input_values": masked(spec.get("input_values"), spec.get("hidden_inputs")),
+        "environment_inputs": spec.get("environment_inputs", []),
         "capabilities": list(shown.capabilities),
         "fanout": shown.fanout,
         "action": shown.action,
@@ -72,6 +74,26 @@ def task(details: Details, *, reveal: bool = False) -> dict[str, Any]:
     if details.definition is not None:
         view["definition"] = details.definition
     return view
+
+
+def brief(shown: Task) -> dict[str, Any]:
+    """One of many tasks that a request was about: which it is and how it stands, without what its caller sent, so that
+    the answer about a fan-out is no multiple of the request."""
+    return {
+        "id": shown.id,
+        "workflow_id": shown.workflow_id,
+        "name": shown.name,
+        "fanout": shown.fanout,
+        "server": shown.spec.get("server"),
+        "action": shown.action,
+        "state": shown.state.value,
+        "attempt": shown.attempt,
+        "agent_id": shown.agent_id,
+        "detached": shown.detached,
+        "confirmed": shown.confirmed,
+        "undo_of": shown.undo_of,
+        "created_at": time(shown.created_at),
+    }
 
 
 def masked(values: Any, hidden: Any) -> dict[str, Any]:
@@ -98,6 +120,7 @@ def claimed(given: Claimed) -> dict[str, Any]:
         "input_values": given.input_values,
         "hidden_inputs": spec.get("hidden_inputs", []),
         "hidden_outputs": spec.get("hidden_outputs", []),
+        "environment_inputs": spec.get("environment_inputs", []),
         "run_as": spec.get("run_as"),
         "on_interrupt": spec.get("on_interrupt", "fail"),
         "server": spec.get("server"),
@@ -116,7 +139,7 @@ def agent(shown: Agent, running: list[str]) -> dict[str, Any]:
         "heat": shown.heat,
         "version": shown.version,
         "os": shown.inventory.get("os"),
-        "inventory": dict(shown.inventory),
+        "inventory": {name: value for name, value in shown.inventory.items() if name != CLAIMS_WITH_NONCE},
         "created_at": time(shown.created_at),
         "enrolled_at": time(shown.join_used_at),
         "last_seen_at": time(shown.last_seen_at),

@@ -3,23 +3,21 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 from heat_workflow import model
 from heat_workflow.api import answers, queries, schemas, views
+from heat_workflow.api.pages import fitting, page, written
 from heat_workflow.api.routing import Answer, Call, Route
 from heat_workflow.store import Tx
-from heat_workflow.taskqueue import adding, events, repeating, workflows
+from heat_workflow.taskqueue import adding, events, repeating, sizes, workflows
+from heat_workflow.taskqueue.looking import in_batches
 
 ROOT = "/v1/workflows"
 ONE = ROOT + "/{workflow_id}"
 _DELETE_PATIENCE = 45.0  # seconds a DELETE waits for agents to confirm; below common proxy timeouts
-
-
-def page(items: list[dict[str, Any]], noun: str, limit: int) -> dict[str, Any]:
-    """A list answer; ``next_marker`` is where the next page starts, None on the last one."""
-    return {noun: items, "next_marker": items[-1]["id"] if len(items) == limit else None}
 
 
 def _shown(tx: Tx, project_id: str, workflow_id: str) -> dict[str, Any]:
@@ -32,11 +30,15 @@ async def list_workflows(call: Call) -> Answer:
     given = {"state": query.state and query.state.value, "tag": query.tag, "name": query.name}
     filters = {name: value for name, value in given.items() if value is not None}
 
-    def read(tx: Tx) -> list[dict[str, Any]]:
-        found = tx.list_workflows(call.project_id, filters, query.marker, query.limit)
-        return [views.workflow(workflow, tx.count_tasks(workflow.id)) for workflow in found]
+    def read(tx: Tx) -> bytes:
+        def some(marker: str | None, count: int) -> list[model.Workflow]:
+            return tx.list_workflows(call.project_id, filters, marker, count)
 
-    return Answer(200, page(await call.queue.read(read), "workflows", query.limit))
+        found = itertools.chain.from_iterable(in_batches(some, query.marker, lambda workflow: workflow.id))
+        shown = (views.workflow(workflow, tx.count_tasks(workflow.id)) for workflow in found)
+        return page("workflows", shown, query.limit)
+
+    return Answer(200, await call.queue.read(read))
 
 
 async def create_workflow(call: Call) -> Answer:
@@ -49,6 +51,8 @@ async def put_workflow(call: Call) -> Answer:
 
 
 async def _create(call: Call, workflow_id: str | None, body: schemas.WorkflowIn) -> Answer:
+    tasks = [task.new_task() for task in body.tasks]
+    sizes.check_request(tasks)
     workflow, new = await call.quotas.write(
         call.project_id,
         adding.create_workflow,
@@ -58,7 +62,7 @@ async def _create(call: Call, workflow_id: str | None, body: schemas.WorkflowIn)
         body.tags,
         body.sealed,
         body.on_failure,
-        [task.new_task() for task in body.tasks],
+        tasks,
     )
     return Answer(201 if new else 200, await call.queue.read(_shown, call.project_id, workflow.id))
 
@@ -126,8 +130,8 @@ async def list_events(call: Call) -> Answer:
         query.after,
         query.limit,
     )
-    last = found[-1].seq if found else query.after
-    return Answer(200, {"events": [views.event(event) for event in found], "last": last})
+    kept, _ = fitting(map(views.event, found), query.limit)
+    return Answer(200, written("events", [text for _, text in kept], last=kept[-1][0]["seq"] if kept else query.after))
 
 
 def _last_heard(call: Call) -> int:

@@ -18,6 +18,13 @@ from heat_workflow import conf as options
 from heat_workflow.api import app
 from heat_workflow.cmd import serving
 from heat_workflow.cmd.protocol import BoundedProtocol
+from heat_workflow.cmd.room import Room, connections_most
+from heat_workflow.cmd.sparing import spare_the_log
+
+
+class _Protocol(BoundedProtocol):
+    """One connection of this process."""
+
 
 LOG = log.getLogger(__name__)
 
@@ -29,6 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     options.register(conf)
     conf(sys.argv[1:] if argv is None else argv, project="heat-workflow")
     log.setup(conf, "heat-workflow")
+    spare_the_log()
     try:
         application = app.compose(conf)
     except errors.HeatWorkflowError as exc:
@@ -36,9 +44,10 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     _tell_faults(conf.api.cert_file)
     _spare_the_collector()
+    _Protocol.room = Room(connections_most())
     config = uvicorn.Config(
         application,
-        http=BoundedProtocol,
+        http=_Protocol,
         ws="none",
         lifespan="on",
         proxy_headers=False,  # the application knows which proxies to believe

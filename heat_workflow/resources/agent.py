@@ -9,11 +9,12 @@ from typing import Any
 
 from heat.common import exception
 from heat.common.i18n import _
-from heat.engine import attributes, constraints, properties, resource, support
+from heat.engine import attributes, constraints, properties, support
 
 from heat_workflow import errors
 from heat_workflow.client import Client
 from heat_workflow.client_plugin import CLIENT_NAME, MOST_JOIN_TTL
+from heat_workflow.resources import secrecy
 from heat_workflow.resources.user_data import NO_RELEASE, agent_part
 from heat_workflow.shapes import AgentBody, Join, Registration
 
@@ -37,7 +38,7 @@ capabilities_schema = _Schema(
 )
 join_ttl_schema = _Schema(
     _Schema.INTEGER,
-    _("Seconds within which the machine has to join. Default: as the cloud is configured, at most a day."),
+    _("Seconds within which the machine has to join, at most a day. Default: as the cloud is configured, an hour."),
     constraints=[constraints.Range(min=1, max=MOST_JOIN_TTL)],
     update_allowed=True,
 )
@@ -45,7 +46,8 @@ agent_id_attribute = attributes.Schema(_("ID of the agent."), type=attributes.Sc
 join_attribute = attributes.Schema(
     _(
         "What the machine needs to join: api_url, agent_id, join_token and ca_pem, the [agent] section of its "
-        "agent.conf. Null once it has joined, for the token is good once."
+        "agent.conf. Null once it has joined, for the token is good once, and null for everybody who may not update "
+        "the stack."
     ),
     type=attributes.Schema.MAP,
     cache_mode=attributes.Schema.CACHE_NONE,
@@ -54,14 +56,15 @@ user_data_attribute = attributes.Schema(
     _(
         "User data that makes a server with a stock cloud image join as this agent: it fetches the agent, checks its "
         "digest, and starts it at every boot. As part of an OS::Heat::MultipartMime it goes with other parts. It stays "
-        "the same after the join token in it was used, so that it replaces no server."
+        "the same after the join token in it was used, so that it replaces no server. Null for everybody who may not "
+        "update the stack."
     ),
     type=attributes.Schema.STRING,
     cache_mode=attributes.Schema.CACHE_NONE,
 )
 
 
-class AgentResource(resource.Resource):  # type: ignore[misc]
+class AgentResource(secrecy.KeepsSecrets):
     """Registers an agent with the tasks API; deleting the resource revokes the agent.
 
     ``get_resource`` gives what a Task takes as its server: the property server, or the agent's own ID if there is
@@ -71,6 +74,7 @@ class AgentResource(resource.Resource):  # type: ignore[misc]
     support_status = support.SupportStatus(version="1.0.0")
     default_client_name = CLIENT_NAME
     always_replace_on_check_failed = False
+    secret_data = frozenset({TOKEN_KEY, USER_DATA_KEY})
 
     properties_schema = {
         NAME: name_schema,
@@ -97,7 +101,7 @@ class AgentResource(resource.Resource):  # type: ignore[misc]
 
     def _needs_update(self, *args: Any, **kwargs: Any) -> bool:
         changed: bool = super()._needs_update(*args, **kwargs)
-        return changed or self.status == self.FAILED or self._token_expired() or self._lacks_user_data()
+        return changed or self.status == self.FAILED or self._token_is_useless() or self._lacks_user_data()
 
     def handle_update(self, json_snippet: Any, tmpl_diff: Any, prop_diff: Any) -> None:
         self.properties = json_snippet.properties(self.properties_schema, self.context)
@@ -116,7 +120,9 @@ class AgentResource(resource.Resource):  # type: ignore[misc]
         )
         if agent["state"] != "pending":
             self.data_delete(TOKEN_KEY)
-        elif JOIN_TTL in prop_diff or TOKEN_KEY not in self.data() or self._token_expired() or self._lacks_user_data():
+        elif (
+            JOIN_TTL in prop_diff or TOKEN_KEY not in self.data() or self._token_is_useless() or self._lacks_user_data()
+        ):
             self._keep_token(self._api().rejoin_agent(self.resource_id))
 
     def handle_check(self) -> None:
@@ -136,11 +142,11 @@ class AgentResource(resource.Resource):  # type: ignore[misc]
         return str(self._server() or self.resource_id)
 
     def _resolve_attribute(self, name: str) -> Any:
-        if self.resource_id is None:
+        if self.resource_id is None or name == AGENT_ID:
+            return self.resource_id
+        if not secrecy.may_have_secrets(self.stack):
             return None
-        if name == USER_DATA:
-            return self._user_data()
-        return self.resource_id if name == AGENT_ID else self._join()
+        return self._user_data() if name == USER_DATA else self._join()
 
     def _server(self) -> str | None:
         """The server that the author names, None if the agent stands for itself."""
@@ -166,16 +172,16 @@ class AgentResource(resource.Resource):  # type: ignore[misc]
         if USER_DATA in self.attributes_schema and release is not None:
             self.data_set(USER_DATA_KEY, agent_part(self._join_data(token), release), redact=True)
 
-    def _token_expired(self) -> bool:
-        """Whether a token that nobody used has run out, so that an update makes a new one."""
+    def _token_is_useless(self) -> bool:
+        """Whether a token that nobody used has run out, or cannot be read here, so that an update makes a new one."""
         data = self.data()
         if TOKEN_KEY not in data or EXPIRES_KEY not in data:
             return False
         expires_at = datetime.datetime.fromisoformat(data[EXPIRES_KEY].replace("Z", "+00:00"))
-        return expires_at <= datetime.datetime.now(datetime.timezone.utc)
+        return self._secret(TOKEN_KEY) is None or expires_at <= datetime.datetime.now(datetime.timezone.utc)
 
     def _join(self) -> Join | None:
-        token = self.data().get(TOKEN_KEY)
+        token = self._secret(TOKEN_KEY)
         if token is None:
             return None
         # If the API cannot tell (it is out of reach, or an admin of another project asks) the token may be unused.
@@ -196,14 +202,14 @@ class AgentResource(resource.Resource):  # type: ignore[misc]
 
     def _user_data(self) -> str:
         """The text made with the token, kept as it was: another text would replace the server that booted with it."""
-        kept: str | None = self.data().get(USER_DATA_KEY)
+        kept = self._secret(USER_DATA_KEY)
         if kept is None:
             raise exception.Error(f"agent {self.name}: {NO_RELEASE}")
         return kept
 
     def _lacks_user_data(self) -> bool:
         """Whether the last token was given out while the API had no agent to serve."""
-        return USER_DATA in self.attributes_schema and USER_DATA_KEY not in self.data()
+        return USER_DATA in self.attributes_schema and self._secret(USER_DATA_KEY) is None
 
     def _api(self) -> Client:
         client: Client = self.client_plugin().client_for(self.stack)

@@ -58,19 +58,20 @@ def as_definition(fields: Mapping[str, Any]) -> Definition:
     return cast(Definition, whole)
 
 
-def of_resource(config: Any) -> Definition:
-    """What a software config of the same stack will hold, from its own properties."""
-    fields = {name: config.properties.get(name) for name in _FIELDS}
-    if "configs" in config.properties_schema:
-        fields["group"] = COMPONENT
-    return as_definition(fields)
-
-
 def group_error(group: str) -> str | None:
     """Why a group name is none, in words; whether there is a hook for it only the agent knows."""
     if _GROUP.fullmatch(group):
         return None
     return f"config group {group!r} is no group name: it may hold letters, digits and _ . : - only"
+
+
+def nothing_to_run(definition: Definition) -> str | None:
+    """Why no hook will run this, in words; None if one may."""
+    if definition["group"] != UNGROUPED:
+        return None
+    if definition["config"] or definition["inputs"] or definition["outputs"]:
+        return f"nothing to run: the group of its config is {UNGROUPED}; give that of a hook, such as script"
+    return "nothing to run: it has neither 'config' nor 'definition', or an empty one"
 
 
 def for_action(definition: Definition, action: str, actions: Iterable[str]) -> Definition | None:

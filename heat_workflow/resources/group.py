@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from heat.common import exception
 from heat.engine import attributes, support
 
-from heat_workflow.resources import definitions, origin, schema, slots, values
+from heat_workflow.resources import definitions, origin, readers, schema, slots, values
 from heat_workflow.resources.asked import Asked, replaces
 from heat_workflow.resources.group_schema import (
     BATCH_CREATE,
@@ -27,6 +27,7 @@ from heat_workflow.resources.group_schema import (
 )
 from heat_workflow.resources.many import ManyTasks
 from heat_workflow.resources.runs import find_runs
+from heat_workflow.resources.servers import servers_of, wrong_servers
 from heat_workflow.resources.slots import Slot
 from heat_workflow.shapes import Definition, Json, Task, TaskBody
 
@@ -43,6 +44,7 @@ class TaskGroupResource(Asked, ManyTasks):
     properties_schema = group_properties
     attributes_schema = group_attributes
     update_policy_schema = group_update_policy
+    places = (SERVERS,)
 
     # -- what an action does -----------------------------------------------------------------------------------
 
@@ -52,23 +54,33 @@ class TaskGroupResource(Asked, ManyTasks):
         if asked is None:
             return {}
         source, body = asked
-        place = origin.find_place(self)
-        body["name"], body["heat"] = place.path, origin.heat_origin(self, action)
+        path = origin.find_place(self).path
+        body.update(self._frame(Slot(path), action))
         shared = {key: self.properties[key] or None for key in (schema.CAPABILITIES, schema.RUN_AS)}
         given = dict(self.properties[schema.INPUT_VALUES] or {})
         body["heat"]["digest"] = definitions.digest_of(self._salt(), source, given, {**shared, **self._also_wanted()})
-        if self.properties[schema.WORKFLOW] is None:
-            body["workflow"] = {"id": self._workflow_id(), "name": place.root_name}
         if batch := self._batch(action):
             body["batch"] = batch
-        return {Slot(place.path, name): {**body, "server": server} for name, server in servers.items()}
+        return {Slot(path, name): {**body, "server": server} for name, server in servers.items()}
 
-    def _slots(self) -> Set[Slot]:
+    def _frame(self, slot: Slot, action: str) -> TaskBody:
+        frame: TaskBody = {"name": slot.task, "heat": origin.heat_origin(self, action)}
+        if self.properties[schema.WORKFLOW] is None:
+            frame["workflow"] = {"id": self._workflow_id(), "name": origin.find_place(self).root_name}
+        return frame
+
+    def _places(self) -> Mapping[Slot, str | None]:
         path = origin.find_place(self).path
-        return {Slot(path, name) for name in self._servers()}
+        return {Slot(path, name): server for name, server in self._servers().items()}
+
+    def _source_of(self, slot: Slot) -> Definition | None:
+        return self._source(self.DELETE)
+
+    def _values_of(self, slot: Slot) -> Mapping[str, Json]:
+        return dict(self.properties[schema.INPUT_VALUES] or {})
 
     def _servers(self) -> dict[str, str]:
-        return {str(name): str(server) for name, server in (self.properties[SERVERS] or {}).items()}
+        return servers_of(self.properties[SERVERS])
 
     def _batch(self, action: str) -> dict[str, float] | None:
         """How the tasks API is to roll over the servers, None for all at once."""
@@ -89,12 +101,6 @@ class TaskGroupResource(Asked, ManyTasks):
 
     def _replaces(self, slot: Slot, body: TaskBody, task: Task) -> bool:
         return replaces(body, task)
-
-    def _parting(self, slot: Slot, task: Task) -> TaskBody | None:
-        if self.DELETE not in self._actions():
-            return None
-        body = next(iter(self._wanted(self.DELETE).values()), None)
-        return body and {**body, "server": str(task["server"])}
 
     # -- the API -----------------------------------------------------------------------------------------------
 
@@ -121,11 +127,7 @@ class TaskGroupResource(Asked, ManyTasks):
         self._note_failures(bool(bad) and tolerated)
         if not bad or tolerated:
             return
-        ran = [f"{name} ({task.get('server')}) {slots.why(task)}" for name, task in bad.items() if not _skipped(task)]
-        skipped = [name for name, task in bad.items() if _skipped(task)]
-        if skipped:
-            ran.append(f"not begun on {len(skipped)}: {', '.join(skipped[: slots.REASONS_SHOWN])}")
-        raise exception.Error(f"task {self.name} failed on {len(bad)} of {len(tasks)} servers: {slots.listed(ran)}")
+        raise exception.Error(f"task {self.name} {_failures(bad, len(tasks))}")
 
     def _max_errors(self, action: str) -> int:
         """Failures that are tolerated: an update creates where servers are new."""
@@ -171,26 +173,27 @@ class TaskGroupResource(Asked, ManyTasks):
     def validate(self) -> Any:
         """Refuse, before anything is created, what could never run, and pauses that the stack has no time for."""
         result = super().validate()
-        self._refuse_contradictions((SERVERS,))
-        known = self._known_definition()
-        if known is not None and (error := definitions.group_error(known["group"])):
-            self._refuse(error)
-        if known is not None:
-            self._refuse_unknown_attributes(known)
+        if wrong := wrong_servers(self.properties.data.get(SERVERS)):
+            self._refuse(wrong)
+        self._validate_asked()
         for name in (ROLLING_UPDATE, BATCH_CREATE):
             self._refuse_long_pauses(name)
         return result
 
-    def _refuse_unknown_attributes(self, known: Definition) -> None:
-        declared = sorted(str(output["name"]) for output in known["outputs"])
-        for attribute in self.referenced_attrs(load_all=True):
-            name = attribute if isinstance(attribute, str) else attribute[0]
-            if name not in {*declared, *(f"{one}s" for one in declared)} and name not in self.attributes:
-                self._refuse(f"there is no output {name}: its config declares {', '.join(declared) or 'none'}")
+    def _attribute_names(self, declared: Collection[str]) -> Collection[str]:
+        return {*declared, *(f"{one}s" for one in declared)}
+
+    def _output_read(self, path: readers.Path, declared: Collection[str] | None) -> str | None:
+        """As of one task; besides, a name may be in the plural, and all outputs are by the servers' names first."""
+        if path[0] == schema.OUTPUTS and schema.OUTPUTS not in (declared or ()):
+            return str(path[2]) if len(path) > 2 else None
+        name = str(path[0])
+        singular = name[:-1] if name.endswith("s") else name
+        return singular if declared is not None and name not in declared and singular in declared else name
 
     def _refuse_long_pauses(self, name: str) -> None:
-        policy, servers = self._policy(name), self.properties[SERVERS] or {}
-        if not policy:
+        policy, servers = self._policy(name), self._servers()
+        if not policy or not policy[MAX_BATCH_SIZE]:
             return
         batches = math.ceil(len(servers) / policy[MAX_BATCH_SIZE])
         pauses = policy[PAUSE_TIME] * max(batches - 1, 0)
@@ -201,5 +204,14 @@ class TaskGroupResource(Asked, ManyTasks):
             )
 
 
-def _skipped(task: Task) -> bool:
-    return task["state"] == "skipped"
+def _failures(bad: Mapping[str, Task], of: int) -> str:
+    """What went wrong: how many failed, where and why, and where nothing was begun because of that."""
+    failed = [name for name, task in bad.items() if task["state"] in slots.FAILED]
+    skipped = [name for name, task in bad.items() if task["state"] == "skipped"]
+    ended = [name for name in bad if name not in skipped]
+    said = [f"{name} ({bad[name].get('server')}) {slots.why(bad[name])}" for name in ended]
+    what = "failed" if failed else "was ended"
+    parts = [f"{what} on {len(failed or ended)} of {of} servers: {slots.listed(said)}"] if ended else []
+    if skipped:
+        parts.append(f"not begun on {len(skipped)}: {', '.join(skipped[: slots.REASONS_SHOWN])}")
+    return "; ".join(parts)

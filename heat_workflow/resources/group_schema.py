@@ -9,6 +9,7 @@ from heat.common.i18n import _
 from heat.engine import attributes, constraints, properties
 
 from heat_workflow.resources import schema
+from heat_workflow.resources.servers import servers_schema
 
 _Schema = properties.Schema
 
@@ -17,8 +18,7 @@ MAX_BATCH_SIZE, PAUSE_TIME, MAX_ERRORS = "max_batch_size", "pause_time", "max_er
 ROLLING_UPDATE, BATCH_CREATE = "rolling_update", "batch_create"
 
 group_properties = {
-    SERVERS: _Schema(
-        _Schema.MAP,
+    SERVERS: servers_schema(
         _("The servers to run on: their IDs under names of your own. Outputs come under the same names."),
         required=True,
         update_allowed=True,

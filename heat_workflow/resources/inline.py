@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import graphlib
-from collections.abc import Collection, Iterator, Mapping, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from typing import Any
 
-from heat_workflow.resources.slots import History, Slot
-from heat_workflow.shapes import Json
+from heat_workflow.resources.runs import APPLYING
+from heat_workflow.resources.slots import History, Slot, slot_of
+from heat_workflow.shapes import Json, Task
 
 GET_OUTPUT = "get_output"
 Tasks = Mapping[str, Mapping[str, Any]]
@@ -19,12 +20,18 @@ def reference_of(value: Any) -> Any:
     return value[GET_OUTPUT] if isinstance(value, Mapping) and set(value) == {GET_OUTPUT} else None
 
 
+def source_of(reference: Any) -> tuple[str, str] | None:
+    """The task and the output that a placeholder asks for, None if it is not two names."""
+    pair = isinstance(reference, (list, tuple)) and len(reference) == 2
+    return (reference[0], reference[1]) if pair and all(isinstance(one, str) for one in reference) else None
+
+
 def references(values: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Each input that comes from another task, as (input, task, output)."""
     for name, value in values.items():
-        source = reference_of(value)
+        source = source_of(reference_of(value))
         if source is not None:
-            yield name, str(source[0]), str(source[1])
+            yield name, *source
 
 
 def required_by(task: Mapping[str, Any]) -> list[str]:
@@ -40,22 +47,24 @@ def edges(tasks: Tasks) -> dict[str, list[str]]:
 
 def dependants(tasks: Tasks, names: Set[str]) -> set[str]:
     """All that depends on these, directly or through others."""
+    by_required = turned(edges(tasks))
     found: set[str] = set()
-    ahead = set(names)
+    ahead = list(names)
     while ahead:
-        ahead = {name for name, required in edges(tasks).items() if ahead & set(required)} - found
-        found |= ahead
+        new = set(by_required.get(ahead.pop(), ())) - found
+        found |= new
+        ahead += new
     return found
 
 
 def bridged(required: Mapping[str, Collection[str]], kept: Set[str]) -> dict[str, list[str]]:
     """The edges among the kept tasks: where one in between has nothing to run, what it requires takes its place."""
-
-    def through(name: str) -> Iterator[str]:
+    through: dict[str, dict[str, None]] = {}  # by task, the kept ones next to it, each once
+    for name in graphlib.TopologicalSorter(required).static_order():
+        through[name] = {}
         for other in required[name]:
-            yield from (other,) if other in kept else through(other)
-
-    return {name: list(dict.fromkeys(through(name))) for name in kept}
+            through[name].update({other: None} if other in kept else through[other])
+    return {name: list(through[name]) for name in kept}
 
 
 def turned(required: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
@@ -93,10 +102,11 @@ def _wrong_references(tasks: Tasks, outputs: Mapping[str, Collection[str] | None
 def _wrong_source(
     where: str, source: Any, tasks: Tasks, outputs: Mapping[str, Collection[str] | None]
 ) -> Iterator[str]:
-    if not (isinstance(source, (list, tuple)) and len(source) == 2 and all(isinstance(one, str) for one in source)):
+    names = source_of(source)
+    if names is None:
         yield f"{where}: get_output takes [task, output], two names"
         return
-    other, output = source
+    other, output = names
     declared = outputs.get(other)
     if other not in tasks:
         yield f"{where}: get_output of {other}, which is no task of this workflow"
@@ -112,6 +122,36 @@ def inlined(values: Mapping[str, Json], history: History, names: Set[str] | None
         if names is None or source in names:
             found[key] = _said(history, source, output)
     return found
+
+
+class Given:
+    """The outputs that tasks were given: what the API shows of a task has references, by names that move on."""
+
+    def __init__(self, listed: Iterable[Task]) -> None:
+        """``listed`` are all tasks of the workflow, detached ones too."""
+        self._applied = [task for task in listed if task["action"] in APPLYING and not task.get("undo_of")]
+        self._then: dict[str, History] = {}
+
+    def outputs(self, task: Task | None) -> dict[str, Json]:
+        """The inputs of the task that came from outputs, with the values of the runs that it was added after."""
+        if task is None:
+            return {}
+        values = task.get("input_values") or {}
+        referring = {name: value for name, value in values.items() if reference_of(value) is not None}
+        if not referring:
+            return {}
+        then = self._until(task["created_at"])
+        return inlined(referring, then, {slot.task for slot in then.tasks})
+
+    def _until(self, moment: str) -> History:
+        """What held the names then: a run takes them from the one before."""
+        if moment not in self._then:
+            found: dict[Slot, list[Task]] = {}
+            for task in self._applied:
+                if task["created_at"] <= moment:
+                    found.setdefault(slot_of(task), []).append(task)
+            self._then[moment] = History(found)
+        return self._then[moment]
 
 
 def _said(history: History, source: str, output: str) -> Json:

@@ -11,13 +11,13 @@ from typing import Any
 from heat.engine import resource
 
 from heat_workflow import errors
-from heat_workflow.resources import undoing
+from heat_workflow.resources import deciding, definitions, parting, undoing
 from heat_workflow.resources.repeating import Repeating
 from heat_workflow.resources.runs import APPLYING, Run, Runs, find_runs, save_runs
-from heat_workflow.resources.slots import REUSABLE, UNFINISHED
+from heat_workflow.resources.slots import REUSABLE, TRIED, UNFINISHED, Slot
 from heat_workflow.resources.steps import Pending, Undo, Waiting, Work
 from heat_workflow.resources.waiting import TURNED_BACK, TaskWatcher
-from heat_workflow.shapes import Task, TaskBody
+from heat_workflow.shapes import Definition, Task, TaskBody
 
 
 class TaskLifecycle(Repeating, TaskWatcher):
@@ -34,6 +34,14 @@ class TaskLifecycle(Repeating, TaskWatcher):
 
     def _work(self, action: str) -> Work | None:
         """The work of this action, None if it has none."""
+        raise NotImplementedError
+
+    def _source_of(self) -> Definition | None:
+        """What the template asks to run, whichever action; None if nobody knows any more."""
+        raise NotImplementedError
+
+    def _frame(self, action: str) -> TaskBody:
+        """What every task of the resource says of itself: its name and place, where in Heat it comes from."""
         raise NotImplementedError
 
     def _must_replace(self, before: Any, work: Work, applied: Task) -> bool:
@@ -71,7 +79,7 @@ class TaskLifecycle(Repeating, TaskWatcher):
         if runs and latest and latest.action == action == self._repeated:
             work, seen = self._work(action), self._seen(runs, latest)
             if work and seen and latest.digest == work.digest and seen["state"] in REUSABLE:
-                return Waiting(runs, latest, awaited=work.awaited)
+                return Waiting(runs, latest, awaited=work.awaited, news=seen["state"] in UNFINISHED)
         return self._start(action)
 
     def check_create_complete(self, pending: Pending) -> bool:
@@ -106,24 +114,35 @@ class TaskLifecycle(Repeating, TaskWatcher):
         runs = find_runs(self)
         applied = runs.applied if runs else None
         seen = self._seen(runs, applied)
-        work = self._work(self._pending_action(before, applied, seen))
+        tried = [(applied.action, seen["state"] if seen else "")] if applied else []
+        created = deciding.next_action(tried, idle=False) == self.UPDATE
+        standing = None if created else self._standing(before)
+        idle = standing is not None and not standing.creates
+        work = self._work(deciding.next_action(tried, idle))
         if work is None:
+            return None
+        if applied is None and idle and standing and standing.digest == work.digest:
             return None
         if runs and applied and seen:
             if applied.digest == work.digest and seen["state"] in REUSABLE and self._replacement is None:
-                return Waiting(runs, applied, awaited=work.awaited)
+                return Waiting(runs, applied, awaited=work.awaited, news=seen["state"] in UNFINISHED)
             if self._must_replace(before, work, seen):
                 raise resource.UpdateReplace(self.name)
         undos = self._undos_of_rollback(runs)
         return self._start(work.body["action"], work, after=self._end_live(runs), undos=undos)
 
-    def _pending_action(self, before: Any, applied: Run | None, seen: Task | None) -> str:
-        """CREATE until one has succeeded, UPDATE from then on."""
-        if applied is None:
-            never_asked = self.CREATE not in _upper(before["actions"])
-            return str(self.UPDATE if never_asked else self.CREATE)
-        created = applied.action != self.CREATE or (seen is not None and seen["state"] == "succeeded")
-        return str(self.UPDATE if created else self.CREATE)
+    def _standing(self, before: Any) -> deciding.Standing | None:
+        """What was brought into effect last, as Heat has kept it; None if its config is not there any more."""
+        present, self.properties = self.properties, before
+        try:
+            creating = self._work(self.CREATE)
+            updating = self._work(self.UPDATE)
+        except definitions.UnknownConfig:
+            return None
+        finally:
+            self.properties = present
+        work = creating or updating
+        return deciding.Standing(None, creating is not None, work.digest if work else None, updating is not None)
 
     def _undos_of_rollback(self, runs: Runs | None) -> list[Undo]:
         """What a rollback takes back before the old definition runs again: the replacement's task, or the own one."""
@@ -142,8 +161,10 @@ class TaskLifecycle(Repeating, TaskWatcher):
 
     def _deleted(self) -> Waiting | None:
         """End what runs; then the DELETE task, if there is to be one."""
-        work = self._work(self.DELETE)
-        runs = find_runs(self) or Runs(work.workflow_id if work else "")
+        found = find_runs(self)
+        run, task = self._deployed(found)
+        work = self._parting(run, task) if run else self._work(self.DELETE)
+        runs = found or Runs(work.workflow_id if work else "")
         latest = runs.latest
         seen = self._seen(runs, latest)
         if work and latest and latest.action == self.DELETE and seen and seen["state"] in REUSABLE:
@@ -155,6 +176,27 @@ class TaskLifecycle(Repeating, TaskWatcher):
         pickup = min(work.body.get("pickup_timeout", most), most)
         body: TaskBody = {**work.body, "pickup_timeout": pickup}
         return self._start(self.DELETE, dataclasses.replace(work, body=body), after=after)
+
+    def _parting(self, run: Run, task: Task) -> Work | None:
+        """The work of DELETE: it takes down what is in effect, whatever the template says by now.
+
+        Where an update has nothing to run, the last template that was brought into effect is what counts.
+        """
+        work = self._work(self.DELETE)
+        if work is not None and work.digest == run.digest:
+            return work
+        standing = self._standing(self.properties)
+        if standing is not None and not standing.updates:
+            return work
+        kept = parting.find_entries(self).get(run.digest)
+        asked, wanted = (work.body if work else None), self.DELETE in _upper(self.properties["actions"])
+        definition = parting.definition_for(kept, self._source_of(), asked, task["definition"] if wanted else None)
+        if definition is None:
+            return None
+        frame = self._frame(self.DELETE)
+        slot, values = Slot(frame["name"]), self.properties["input_values"] or {}
+        body = parting.of_record(task, slot, definition, frame, values)
+        return Work(work.workflow_id if work else task["workflow_id"], body, run.digest, work is None or work.awaited)
 
     def _undos_of_delete(self, runs: Runs) -> list[Undo]:
         """The run in effect, if its server lives on or the stack is rolled back, and no replacement has seen to it."""
@@ -172,6 +214,15 @@ class TaskLifecycle(Repeating, TaskWatcher):
             if seen and (seen["state"] == "succeeded" or seen["state"] in UNFINISHED):
                 return run, seen
         return None, {}
+
+    def _deployed(self, runs: Runs | None) -> tuple[Run | None, Task]:
+        """What is in effect, else the newest run that was tried: it may have left something behind."""
+        run, task = self._in_effect(runs)
+        for tried in reversed(runs.runs if runs and run is None else ()):
+            seen = self._seen(runs, tried) if tried.action in APPLYING else None
+            if seen and seen["attempt"] and seen["state"] in TRIED:
+                return tried, seen
+        return run, task
 
     def check_delete_complete(self, pending: Pending) -> bool:
         if not self._check(pending):
@@ -227,8 +278,15 @@ class TaskLifecycle(Repeating, TaskWatcher):
         runs = old.with_run(run, self._in_effect(old)[0] if len(old.runs) > 1 else None)
         for dropped in old.dropped_by(runs):
             self._detach(old.workflow_id, dropped)
+        if action in APPLYING:
+            self._keep_entry(runs, work.digest)
         save_runs(self, runs)
-        return Waiting(runs, run, work.body, after, work.awaited, before)
+        return Waiting(runs, run, work.body, after, work.awaited, undos=before)
+
+    def _keep_entry(self, runs: Runs, digest: str) -> None:
+        """Put down what DELETE will run of the component that is about to be deployed."""
+        entry = parting.entry_of(self._source_of())
+        parting.keep_entries(self, {digest: entry} if entry else {}, {run.digest for run in runs.runs})
 
     def _undos_of_replaced(self, action: str) -> list[Undo]:
         """What is taken back before the first run: the task of the resource that this one replaces in its place."""

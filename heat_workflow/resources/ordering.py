@@ -8,13 +8,14 @@ also that of the template's own: so no circle can come about.
 
 from __future__ import annotations
 
+import copy
 import heapq
 from collections.abc import Mapping
 from typing import Any
 
 from heat.engine import function
 
-from heat_workflow.resources import schema
+from heat_workflow.resources import known, schema
 
 
 def find_predecessor(resource: Any) -> Any:
@@ -61,13 +62,22 @@ def _name_of(resource: Any) -> Any:
     """The sort key that the author gave a task; None if there is none, or it is not known yet."""
     if not getattr(resource, "adds_tasks", False) or schema.SERVER not in resource.properties_schema:
         return None
+    if known.is_unknown(resource.properties.data.get(schema.NAME), resource.stack.strict_validate):
+        return None
     try:
         return resource.properties[schema.NAME]
-    except (ValueError, TypeError):  # it refers to what is not there yet, or is wrong, which validation says
+    except (ValueError, TypeError):  # it is wrong, which validation says
         return None
 
 
 def _server_of(resource: Any) -> Any:
+    """What tells the server from others, before its ID is known: the resource, or the words that lead to it."""
     given = resource.properties.data.get(schema.SERVER)
-    names = sorted(each.name for each in function.dependencies(given))
-    return names or function.resolve(given)
+    referred = list(function.dependencies(given))
+    try:
+        value = function.resolve(given)
+    except (ValueError, TypeError):
+        value = None
+    if len(referred) == 1 and value == referred[0].FnGetRefId():
+        return [referred[0].name]
+    return value if not referred else repr(copy.deepcopy(given))  # a copy of a function is the template's text

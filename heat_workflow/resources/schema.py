@@ -18,6 +18,7 @@ DEFINITION, CAPABILITIES, WORKFLOW = "definition", "capabilities", "workflow"
 TIMEOUT, PICKUP_TIMEOUT, MAX_ATTEMPTS, RETRY_DELAY = "timeout", "pickup_timeout", "max_attempts", "retry_delay"
 RUN_AS, ON_INTERRUPT, PRIORITY, UNDO, CONCURRENCY_KEY = "run_as", "on_interrupt", "priority", "undo", "concurrency_key"
 HIDDEN_INPUTS, HIDDEN_OUTPUTS, EXPOSE_HIDDEN = "hidden_inputs", "hidden_outputs", "expose_hidden"
+ENVIRONMENT_INPUTS = "environment_inputs"
 
 STDOUT, STDERR, STATUS_CODE = _Stock.ATTRIBUTES
 OUTPUTS, TASK_ID = "outputs", "task_id"
@@ -160,6 +161,12 @@ task_properties = {
     ),
     HIDDEN_INPUTS: _names(_("Inputs whose values are shown to nobody but the agent that runs the task.")),
     HIDDEN_OUTPUTS: _names(_("Outputs whose values are stored encrypted, and refused in get_attr.")),
+    ENVIRONMENT_INPUTS: _names(
+        _(
+            "Hidden inputs that the config may read as environment variables (or Puppet facts) all the same. While it "
+            "runs, root and the user it runs as can see them there."
+        )
+    ),
     EXPOSE_HIDDEN: _Schema(
         _Schema.BOOLEAN,
         _("Let get_attr read hidden outputs all the same. Heat stores what it has read in clear."),

@@ -8,13 +8,15 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from heat_workflow import errors
+from heat_workflow.resources import reasons
 from heat_workflow.resources.runs import APPLYING
 from heat_workflow.shapes import Task, TaskBody
 
 UNFINISHED = frozenset({"waiting", "ready", "leased", "stalled", "cancelling"})
 REUSABLE = frozenset({"waiting", "ready", "leased", "stalled", "succeeded"})
 FAILED = frozenset({"failed", "timed_out"})
+TRIED = frozenset({*FAILED, "cancelled"})
+HURRY = "[heat_workflow] delete_wait of heat-engine"
 REASONS_SHOWN = 10  # failures a status reason tells in full: Heat keeps reasons in a column, people read one screen
 
 
@@ -69,6 +71,12 @@ class History:
         applied = (task for task in reversed(self.tasks.get(slot, ())) if task["action"] in APPLYING)
         return next((task for task in applied if task["state"] == "succeeded"), None)
 
+    def deployed(self, slot: Slot) -> Task | None:
+        """What is in effect, else the newest that was tried: it may have left something behind."""
+        applied = (task for task in reversed(self.tasks.get(slot, ())) if task["action"] in APPLYING)
+        tried = (task for task in applied if task["attempt"] and task["state"] in TRIED)
+        return self.in_effect(slot) or next(tried, None)
+
     def ran(self, slot: Slot) -> Task | None:
         """The newest that an agent took, else the newest: its values are the slot's."""
         tasks = self.tasks.get(slot, ())
@@ -102,12 +110,26 @@ def does_already(task: Task | None, body: TaskBody) -> bool:
 
 
 def why(task: Task) -> str:
-    """In what way a task did not succeed: the exit code with the last line of stderr, or what the API says."""
-    code = task.get("deploy_status_code")
-    if task["state"] != "failed" or code is None:
-        return f"{task['state'].replace('_', ' ')}: {task['status_reason']}"
-    lines = [errors.printable(line.strip()) for line in (task.get("deploy_stderr") or "").splitlines() if line.strip()]
-    return f"failed with exit code {code}: {lines[-1] if lines else task['status_reason']}"
+    """In what way a task did not succeed: the exit code with the agent's reason, or what the API says."""
+    if task["state"] == "failed":
+        return reasons.how_it_failed(task)
+    return said_once(task["state"].replace("_", " "), task["status_reason"])
+
+
+def said_once(what: str, reason: str) -> str:
+    """What happened and why, in words that do not begin twice with the same."""
+    rest = reason.removeprefix(what).lstrip(":;, ") if reason.startswith(what) else reason
+    return f"{what}: {rest}" if rest else what
+
+
+def why_lost(task: Task, most: float) -> str:
+    """Why nobody ran the task. ``most`` is how long heat-engine lets a deletion wait, in seconds: where that was the
+    limit, it is no pickup_timeout of the author's."""
+    reason = task["status_reason"]
+    if task.get("pickup_timeout") == most:
+        limit = f"({HURRY}: a dead server does not hold up what is deleted)"
+        return reason.replace("(pickup_timeout)", limit)
+    return reason
 
 
 def listed(reasons: Sequence[str]) -> str:

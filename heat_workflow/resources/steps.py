@@ -42,6 +42,7 @@ class Waiting:
     body: TaskBody | None = None  # still to be added; None once the API has it
     after: str | None = None  # a task that has to end first
     awaited: bool = True
+    news: bool = True  # whether the run's end is one: it had not ended when the action began
     undos: list[Undo] = dataclasses.field(default_factory=list)  # what is taken back first, one after another
 
 
@@ -51,5 +52,6 @@ class Pending:
 
     decide: Callable[[], Waiting | None] | None
     waiting: Waiting | None = None
+    attempts: dict[str, int] = dataclasses.field(default_factory=dict)  # by task id, how many were told of
     began: float = dataclasses.field(default_factory=time.monotonic)
     told: bool = False  # whether a stack event has said what the wait is for

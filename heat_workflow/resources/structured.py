@@ -11,7 +11,7 @@ from heat.common.i18n import _
 from heat.engine import constraints, properties, support
 from heat.engine.resources.openstack.heat import structured_config
 
-from heat_workflow.resources import definitions, group_schema, schema
+from heat_workflow.resources import definitions, group_schema, known, schema
 from heat_workflow.resources.asked import Asked
 from heat_workflow.resources.group import TaskGroupResource
 from heat_workflow.resources.task import TaskResource
@@ -96,19 +96,28 @@ class Structured(Asked):
 
     def _validate_structure(self) -> None:
         """With STRICT, refuse what is asked for and not given, and what is given and wanted by nobody, early."""
-        known = self._known_definition()
-        if known is None or isinstance(known["config"], str) or known["group"] == definitions.COMPONENT:
+        definition, strict, given = self._known_definition(), self.stack.strict_validate, self.properties.data
+        relied_on = (INPUT_KEY, INPUT_VALUES_VALIDATE, schema.INPUT_VALUES)
+        if definition is None or any(known.is_unknown(_names_of(given.get(name)), strict) for name in relied_on):
             return
-        if self.properties[INPUT_VALUES_VALIDATE].upper() != STRICT:
+        if definition.config is None or isinstance(definition.config, str) or definition.inputs is None:
             return
-        declared, values = {str(io["name"]) for io in known["inputs"]}, set(self.properties[schema.INPUT_VALUES] or {})
-        asked = inputs_of(known["config"], self.properties[INPUT_KEY])
+        if definition.group == definitions.COMPONENT or self.properties[INPUT_VALUES_VALIDATE].upper() != STRICT:
+            return
+        declared = {str(io["name"]) for io in definition.inputs}
+        values = set(self.properties[schema.INPUT_VALUES] or {})
+        asked = inputs_of(definition.config, self.properties[INPUT_KEY])
         missing = sorted(asked - declared - values - self._derived_inputs("CREATE").keys())
         if missing:
             self._refuse(f"the config asks for input {missing[0]}, which is neither declared nor given (STRICT)")
         unwanted = sorted(values - declared - asked)
         if unwanted:
             self._refuse(f"a value is given for input {unwanted[0]}, which the config does not declare (STRICT)")
+
+
+def _names_of(values: Any) -> Any:
+    """Of a map what tells its names: what the values are may be unknown."""
+    return None if isinstance(values, Mapping) else values
 
 
 def _is_own(value: Json) -> bool:

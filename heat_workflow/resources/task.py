@@ -9,15 +9,14 @@ from typing import Any, cast
 from heat.common import exception
 from heat.engine import attributes, function, support, sync_point
 
-from heat_workflow import errors
-from heat_workflow.resources import definitions, ordering, origin, schema, undoing
+from heat_workflow.resources import definitions, known, ordering, origin, reasons, schema, slots, undoing
 from heat_workflow.resources.asked import PASSED_ON, Asked
 from heat_workflow.resources.lifecycle import TaskLifecycle
 from heat_workflow.resources.nova_server import ServerResource
 from heat_workflow.resources.runs import find_runs
 from heat_workflow.resources.slots import UNFINISHED
 from heat_workflow.resources.steps import Work
-from heat_workflow.shapes import Definition, Json, Task
+from heat_workflow.shapes import Definition, Json, Task, TaskBody
 
 LAST_LINES = 3  # of stderr, in the reason of a failure
 
@@ -34,6 +33,7 @@ class TaskResource(Asked, TaskLifecycle):
     properties_schema = schema.task_properties
     attributes_schema = schema.task_attributes
     passed_on = (schema.SERVER, *PASSED_ON)
+    places = (schema.SERVER, schema.CAPABILITIES)
 
     _settled = True  # whether the attribute just read is the last word on it
 
@@ -52,17 +52,29 @@ class TaskResource(Asked, TaskLifecycle):
             return None
         source, body = asked
         properties = self.properties
-        place = origin.find_place(self)
-        runs = find_runs(self)
-        own_workflow = runs.workflow_id if runs else properties[schema.WORKFLOW]
-        workflow_id = own_workflow or place.workflow["id"]
-        body["name"], body["heat"] = place.path, origin.heat_origin(self, action)
-        if properties[schema.WORKFLOW] is None:
-            body["workflow"] = {"id": workflow_id, "name": place.root_name}
+        body.update(self._frame(action))
         values: dict[str, Json] = dict(properties[schema.INPUT_VALUES] or {})
         wanted = {key: properties[key] or None for key in (schema.SERVER, schema.CAPABILITIES, schema.RUN_AS)}
         digest = definitions.digest_of(source, values, {**wanted, **self._also_wanted()})
-        return Work(workflow_id, body, digest, awaited=self._awaited(body["definition"]))
+        return Work(self._workflow_id(), body, digest, awaited=self._awaited(body["definition"]))
+
+    def _workflow_id(self) -> str:
+        runs = find_runs(self)
+        own: str | None = runs.workflow_id if runs else self.properties[schema.WORKFLOW]
+        return own or origin.find_place(self).workflow["id"]
+
+    def _frame(self, action: str) -> TaskBody:
+        place = origin.find_place(self)
+        frame: TaskBody = {"name": place.path, "heat": origin.heat_origin(self, action), "action": action}
+        frame["deadline"] = origin.deadline(self)
+        if self.properties[schema.SERVER]:
+            frame["server"] = self.properties[schema.SERVER]
+        if self.properties[schema.WORKFLOW] is None:
+            frame["workflow"] = {"id": self._workflow_id(), "name": place.root_name}
+        return frame
+
+    def _source_of(self) -> Definition | None:
+        return self._source(self.DELETE)
 
     def _must_replace(self, before: Any, work: Work, applied: Task) -> bool:
         old_values: Mapping[str, Json] = before[schema.INPUT_VALUES] or {}
@@ -85,15 +97,11 @@ class TaskResource(Asked, TaskLifecycle):
     def _failure(self, task: Task) -> str:
         server = origin.server_label(self, task.get("server") or self.properties[schema.SERVER])
         said = f"task {task['name']} on {server}"
-        code = task.get("deploy_status_code")
-        if task["state"] != "failed" or not code:
-            return f"{said} {task['state'].replace('_', ' ')}: {task['status_reason']}"
-        lines = [
-            errors.printable(line.strip()) for line in (task.get("deploy_stderr") or "").splitlines() if line.strip()
-        ]
-        *before, why = lines[-LAST_LINES:] or [task["status_reason"]]
-        came_before = f" (after: {' | '.join(before)})" if before else ""
-        return f"{said} failed with exit code {code}: {why}{came_before}"
+        told = slots.why(task)
+        *before, last = reasons.lines_of(task.get("deploy_stderr"))[-LAST_LINES:] or [""]
+        if task["state"] != "failed" or not before or not told.endswith(last):
+            return f"{said} {told}"
+        return f"{said} {told} (after: {' | '.join(before)})"
 
     # -- attributes --------------------------------------------------------------------------------------------
 
@@ -156,26 +164,14 @@ class TaskResource(Asked, TaskLifecycle):
     def validate(self) -> Any:
         """Refuse, before anything is created, what could never run."""
         result = super().validate()
-        self._refuse_contradictions((schema.SERVER, schema.CAPABILITIES))
+        self._validate_asked()
         for reference in function.dependencies(self.properties.data.get(schema.SERVER)):
             self._validate_server(self.stack.get(reference.name))
-        known = self._known_definition()
-        if known is not None:
-            self._validate_definition(known)
-            self._refuse_wrong_values(known)
         return result
 
     def _validate_server(self, server: Any) -> None:
         """A server of ours has an agent only if it boots with one."""
-        if isinstance(server, ServerResource) and not server.user_data_software_config():
+        if not isinstance(server, ServerResource) or server.user_data_software_config():
+            return
+        if not known.is_unknown(server.properties.data.get(server.USER_DATA_FORMAT), self.stack.strict_validate):
             self._refuse(f"server {server.name} has no agent: give it user_data_format SOFTWARE_CONFIG")
-
-    def _validate_definition(self, known: Definition) -> None:
-        error = definitions.group_error(known["group"])
-        declared = sorted(str(output["name"]) for output in known["outputs"])
-        for attribute in self.referenced_attrs(load_all=True):
-            name = attribute if isinstance(attribute, str) else attribute[0]
-            if name not in declared and name not in self.attributes:
-                error = f"there is no output {name}: its config declares {', '.join(declared) or 'none'}"
-        if error:
-            self._refuse(error)

@@ -17,8 +17,8 @@ from heat.objects import stack as stack_object
 from heat_workflow import errors
 from heat_workflow.client import Client
 from heat_workflow.client_plugin import CLIENT_NAME
-from heat_workflow.resources import slots
-from heat_workflow.resources.runs import Run, Runs, find_runs, save_runs
+from heat_workflow.resources import definitions, slots, telling
+from heat_workflow.resources.runs import APPLYING, Run, Runs, find_runs, save_runs
 from heat_workflow.resources.slots import UNFINISHED, History, Slot
 from heat_workflow.resources.waiting import TURNED_BACK
 from heat_workflow.shapes import Task, TaskBody
@@ -33,14 +33,38 @@ class Turn:
     action: str
     steps: Iterator[None] | None = None
     begun: list[str] = dataclasses.field(default_factory=list)
+    attempts: dict[str, int] = dataclasses.field(default_factory=dict)  # by task id, how many were told of
+    adopted: set[str] = dataclasses.field(default_factory=set)  # ids of tasks that were under way when it began
     since: float = dataclasses.field(default_factory=time.monotonic)
     until: float = 0.0  # how long the present call may hold
     told: bool = False
 
     @property
+    def applies(self) -> bool:
+        """Whether the action brings what the template wants into effect."""
+        return self.action in APPLYING
+
+    @property
     def patience(self) -> float:
         """Seconds left to the present call."""
         return max(0.0, self.until - time.monotonic())
+
+
+@dataclasses.dataclass
+class Unclaimed:
+    """Which undos no agent takes for longer than ``most`` seconds. Those that wait for another undo have time."""
+
+    most: float
+    held: dict[str, str] = dataclasses.field(default_factory=dict)  # by the id of one that was late, what it waited for
+    since: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def late(self, live: Iterable[Task], now: float) -> list[Task]:
+        """Those of the unfinished undos that are late now; times are seconds of one clock."""
+        idle = {task["id"]: task for task in live if task["state"] in ("ready", "stalled")}
+        self.since = {task_id: self.since.get(task_id, now) for task_id in idle}
+        late = [task for task_id, task in idle.items() if now - self.since[task_id] > self.most]
+        self.held.update({task["id"]: task.get("waiting_for") or "" for task in late})
+        return late
 
 
 class TurnTaker(resource.Resource):  # type: ignore[misc]
@@ -94,6 +118,7 @@ class TurnTaker(resource.Resource):  # type: ignore[misc]
     def _is_over(self, turn: Turn) -> bool:
         """Whether nothing is left to wait for, after at most the time that this call may take."""
         self._latest = self._history(turn.patience)
+        self._say_of_attempts(turn, self._latest)
         live = [task for task in self._latest.live() if not self._gives_up(task)]
         if not live and self._is_settled():
             return True
@@ -119,26 +144,30 @@ class TurnTaker(resource.Resource):  # type: ignore[misc]
         """Undo the tasks and wait for it; what fails or finds no agent is told of in an event, and the rest goes on."""
         chosen = [task for task in tasks if task.get("undo")]
         ids = {undo["id"] for undo in self._act("undo", chosen)}
-        since, most = time.monotonic(), self.client_plugin().delete_wait()
+        unclaimed = Unclaimed(self.client_plugin().delete_wait())
         while ids:
             undos = [task for task in self._api().list_tasks(self._workflow_id()) if task["id"] in ids]
             live = [undo for undo in undos if undo["state"] in UNFINISHED]
             for undo in undos:
                 if undo["state"] not in UNFINISHED:
                     ids.discard(undo["id"])
-                    self._say_of_undo(undo)
-            if live and time.monotonic() - since > most:
-                self._act("cancel", [undo for undo in live if undo["state"] in ("ready", "waiting", "stalled")])
+                    self._say_of_undo(undo, unclaimed)
+            if late := unclaimed.late(live, time.monotonic()):
+                self._act("cancel", late)
             elif live and turn.patience:
-                self._api().get_task(self._workflow_id(), live[0]["id"], wait=turn.patience)
+                # The last ends last where one waits for the other: each look at all of them costs as many as there are.
+                self._api().get_task(self._workflow_id(), live[-1]["id"], wait=turn.patience)
             elif live:
                 yield
 
-    def _say_of_undo(self, undo: Task) -> None:
-        if undo["state"] == "cancelled":
-            self._say(f"{undo['name']} was skipped: no agent took it in time")
-        elif undo["state"] != "succeeded":
-            self._say(f"{undo['name']} on server {undo.get('server')} {slots.why(undo)}")
+    def _say_of_undo(self, undo: Task, unclaimed: Unclaimed) -> None:
+        held = unclaimed.held.get(undo["id"])
+        if undo["state"] == "cancelled" and held is not None:
+            waited = f"; it waited for {held}" if held else ""
+            limit = f"{unclaimed.most:g} s ({slots.HURRY})"
+            self._say(f"{undo['name']} was skipped: no agent took it within {limit}{waited}")
+        elif said := telling.undo_failure(undo):
+            self._say(said)
 
     # -- while waiting -----------------------------------------------------------------------------------------
 
@@ -154,6 +183,20 @@ class TurnTaker(resource.Resource):  # type: ignore[misc]
         row = stack_object.Stack.get_by_id(self.context, self.stack.id)
         if row and row.current_traversal != self.stack.current_traversal and row.action in TURNED_BACK:
             self._act("cancel", live)
+
+    def _say_of_attempts(self, turn: Turn, history: History) -> None:
+        """In an event, each attempt that failed and is followed by another."""
+        tasks = (task for slot in history.tasks for task in history.tasks[slot] if self._is_of(turn, slot, task))
+
+        def attempts(task: Task) -> telling.Attempts:
+            return self._api().list_attempts(self._workflow_id(), task["id"])
+
+        if said := telling.news_of_attempts(tasks, turn.attempts, attempts):
+            self._say(slots.listed(said))
+
+    def _is_of(self, turn: Turn, slot: Slot, task: Task) -> bool:
+        """Whether this action has begun the task, or found it under way."""
+        return task["id"] in turn.adopted or any(slot.task_id(run_id) == task["id"] for run_id in turn.begun)
 
     def _say(self, what: str) -> None:
         """Tell the stack's owner, in an event beside the state as it is."""
@@ -194,22 +237,36 @@ class TurnTaker(resource.Resource):  # type: ignore[misc]
             save_runs(self, dataclasses.replace(runs, runs=tuple(kept)))
 
     def _begun(self, turn: Turn, history: History) -> Set[Slot]:
-        """Where this action has put a task already, before an outage made it begin again."""
-        newest = ((slot, history.newest(slot)) for slot in history.tasks)
+        """Where this action has put a task already, before an outage made it begin again.
+
+        A DELETE for what an update leaves is not what the update is to run there.
+        """
+        newest = {slot: task for slot in history.tasks if (task := history.newest(slot))}
         return {
             slot
-            for slot, task in newest
-            if task is not None and any(slot.task_id(run_id) == task["id"] for run_id in turn.begun)
+            for slot, task in newest.items()
+            if task["action"] == turn.action or (turn.applies and task["action"] in APPLYING)
+            if any(slot.task_id(run_id) == task["id"] for run_id in turn.begun)
         }
 
 
 def requests_of(chosen: Mapping[Slot, TaskBody], run_id: str) -> list[TaskBody]:
-    """One request per task, and one per action for the members of a fan-out, which share everything else."""
+    """One request per task, and one for the members of a fan-out that share everything but their servers."""
     found: dict[tuple[str, str], TaskBody] = {}
+    prints: dict[tuple[int, ...], str] = {}
     for slot, body in chosen.items():
-        key = (slot.task, body["action"] if slot.member else "")
+        key = (slot.task, _fingerprint(body, prints) if slot.member else "")
         request = found.setdefault(key, {**body, "id": slot.request_id(run_id)})
         if slot.member:
             request.setdefault("servers", {})[slot.member] = body["server"]
             request.pop("server", None)
     return list(found.values())
+
+
+def _fingerprint(body: TaskBody, known: dict[tuple[int, ...], str]) -> str:
+    """The same for bodies that differ in their server only. Bodies made of the same parts are not read twice."""
+    parts = {name: value for name, value in body.items() if name != "server"}
+    key = tuple(id(value) for value in parts.values())
+    if key not in known:
+        known[key] = definitions.digest_of(parts)
+    return known[key]

@@ -4,30 +4,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from heat.engine import function
 
-from heat_workflow.shapes import Definition
+from heat_workflow.resources import inline, known
 
 _BOOLEANS = frozenset({"true", "false", "t", "f", "yes", "no", "y", "n", "on", "off", "1", "0"})
 
 
-def find_wrong_value(known: Definition, given: Any) -> str | None:
+def find_wrong_value(
+    inputs: Iterable[Mapping[str, Any]], given: Any, strict: bool, hidden: Collection[str]
+) -> str | None:
     """Why the first wrong value is wrong, in words; None if none is, as far as it is known before anything is made.
 
-    What refers to another resource has no value yet. A String takes anything, as in Heat.
+    A String takes anything, as in Heat; what comes from another task is known when that has run. The
+    values of ``hidden`` inputs are not told.
     """
-    if not isinstance(given, Mapping) or isinstance(given, function.Function):
+    values = known.resolved(given, strict) if isinstance(given, function.Function) else given
+    if not isinstance(values, Mapping):
         return None
-    for io in known["inputs"]:
+    for io in inputs:
         name, kind = str(io["name"]), str(io.get("type") or "String")
-        if name not in given or list(function.dependencies(given[name])):
-            continue
-        value = function.resolve(given[name])
-        if value is not None and not _fits(kind, value):
-            return f"input {name} is declared as {kind}: {value!r} is none"
+        value = known.resolved(values.get(name), strict)
+        if value is not None and inline.reference_of(value) is None and not _fits(kind, value):
+            return f"input {name} is declared as {kind}: {'its value' if name in hidden else repr(value)} is none"
     return None
 
 
@@ -48,7 +50,7 @@ def _is_number(value: Any) -> bool:
         return False
     try:
         float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return False
     return True
 

@@ -16,7 +16,7 @@ from heat.objects import stack as stack_object
 from heat_workflow import errors
 from heat_workflow.client import Client
 from heat_workflow.client_plugin import CLIENT_NAME
-from heat_workflow.resources import origin
+from heat_workflow.resources import origin, slots, telling
 from heat_workflow.resources.runs import Run, Runs
 from heat_workflow.resources.slots import UNFINISHED, is_lost
 from heat_workflow.resources.steps import Pending, Undo, Waiting
@@ -91,16 +91,19 @@ class TaskWatcher(resource.Resource):  # type: ignore[misc]
             if waiting is None or waiting.run is None or not waiting.awaited:
                 return True
             task = self._get(waiting.runs.workflow_id, waiting.run, wait=POLL)
+            self._say_of_attempts(pending, waiting.runs.workflow_id, task)
         except errors.HeatWorkflowError as failure:
             return self._later(failure)
         if waiting.run.action == self.DELETE and is_lost(task):
-            self._say(f"task {task['name']} of action DELETE was skipped: {task['status_reason']}")
+            self._say(f"task {task['name']} of action DELETE was skipped: {self._why_lost(task)}")
         elif task["state"] in UNFINISHED:
             self._say_what_holds(pending, task)
             self._obey_stack(waiting.runs.workflow_id, waiting.run)
             return False
         elif task["state"] != "succeeded":
             raise exception.Error(self._failure(task))
+        elif waiting.news and (said := telling.notes([task])):
+            self._say(slots.listed(said))
         self._finished = task
         return True
 
@@ -109,6 +112,18 @@ class TaskWatcher(resource.Resource):  # type: ignore[misc]
         row = stack_object.Stack.get_by_id(self.context, self.stack.id)
         if row and row.current_traversal != self.stack.current_traversal and row.action in TURNED_BACK:
             self._cancel(workflow_id, run.task_id)
+
+    def _why_lost(self, task: Task) -> str:
+        return slots.why_lost(task, self.client_plugin().delete_wait())
+
+    def _say_of_attempts(self, pending: Pending, workflow_id: str, task: Task) -> None:
+        """In an event, each attempt that failed and is followed by another."""
+
+        def attempts(one: Task) -> telling.Attempts:
+            return self._api().list_attempts(workflow_id, one["id"])
+
+        if said := telling.news_of_attempts([task], pending.attempts, attempts):
+            self._say(slots.listed(said))
 
     # -- events ------------------------------------------------------------------------------------------------
 
@@ -139,7 +154,7 @@ class TaskWatcher(resource.Resource):  # type: ignore[misc]
             elif task["state"] in UNFINISHED:
                 return False
             if is_lost(task):
-                self._say(f"{task['name']} was skipped: {task['status_reason']}")
+                self._say(f"{task['name']} was skipped: {self._why_lost(task)}")
             elif task["state"] != "succeeded":
                 self._say(self._failure(task))
         return True

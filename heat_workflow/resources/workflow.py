@@ -12,11 +12,14 @@ from heat.common import exception
 from heat.engine import attributes, support
 
 from heat_workflow import errors
-from heat_workflow.resources import asked, inline, origin, slots
+from heat_workflow.resources import asked, inline, origin, schema, slots, telling
+from heat_workflow.resources.deciding import Left
 from heat_workflow.resources.inline_tasks import TAKING_DOWN, InlineTasks
 from heat_workflow.resources.many import ManyTasks
 from heat_workflow.resources.runs import find_runs
+from heat_workflow.resources.servers import servers_of
 from heat_workflow.resources.slots import UNFINISHED, History, Slot
+from heat_workflow.resources.turns import Turn
 from heat_workflow.resources.workflow_schema import (
     GRAPH,
     NAME,
@@ -28,7 +31,7 @@ from heat_workflow.resources.workflow_schema import (
     workflow_attributes,
     workflow_properties,
 )
-from heat_workflow.shapes import Task, TaskBody, WorkflowBody
+from heat_workflow.shapes import Definition, Json, Task, TaskBody, WorkflowBody
 
 OVER = frozenset({"succeeded", "failed", "cancelled", "undone", "closed"})
 
@@ -46,6 +49,7 @@ class WorkflowResource(InlineTasks, ManyTasks):
     attributes_schema = workflow_attributes
 
     _renamed = False
+    _listed: tuple[Task, ...] = ()  # the tasks of the workflow when they were listed last, detached ones and undos too
     _over = False  # whether the workflow had come to its end when its tasks were listed last
 
     # -- what an action does -----------------------------------------------------------------------------------
@@ -54,22 +58,47 @@ class WorkflowResource(InlineTasks, ManyTasks):
         history = self._history() if action in TAKING_DOWN else History({})
         return self._bodies(action, self._salt(), history)
 
-    def _slots(self) -> Set[Slot]:
-        tasks = self._tasks()
-        members = {name: task[SERVERS] if task[SERVERS] is not None else [""] for name, task in tasks.items()}
-        return {Slot(name, str(member)) for name, of in members.items() for member in of}
+    def _places(self) -> Mapping[Slot, str | None]:
+        found: dict[Slot, str | None] = {}
+        for name, task in self._tasks(forgiving=True).items():
+            if task[SERVERS] is None:
+                found[Slot(name)] = task[schema.SERVER]
+            for member, server in servers_of(task[SERVERS]).items():
+                found[Slot(name, member)] = server
+        return found
+
+    def _source_of(self, slot: Slot) -> Definition | None:
+        task = self._tasks(forgiving=True).get(slot.task)
+        return None if task is None else self._source(task, self.DELETE)
+
+    def _values_of(self, slot: Slot) -> Mapping[str, Json]:
+        task = self._tasks(forgiving=True).get(slot.task)
+        own = {} if task is None else task[schema.INPUT_VALUES] or {}
+        return {**(self.properties[schema.INPUT_VALUES] or {}), **own}
+
+    def _frame(self, slot: Slot, action: str) -> TaskBody:
+        return {"name": slot.task, "heat": origin.heat_origin(self, action)}
 
     def _touched(self, stale: Set[Slot], gone: Set[Slot]) -> Set[Slot]:
         after = inline.dependants(self._tasks(), {slot.task for slot in stale | gone})
-        return stale | {slot for slot in self._slots() if slot.task in after}
+        return stale | {slot for slot in self._places() if slot.task in after}
 
     def _replaces(self, slot: Slot, body: TaskBody, task: Task) -> bool:
         return asked.replaces(body, task)
 
-    def _parting(self, slot: Slot, task: Task) -> TaskBody | None:
-        bodies = self._wanted(self.DELETE) if self.DELETE in self._actions() else {}
-        body = next((body for other, body in bodies.items() if other.task == slot.task), None)
-        return body and {**body, "server": str(task["server"]), "requires": []}
+    def _partings(self, leaving: Mapping[Slot, Left]) -> dict[Slot, TaskBody]:
+        """In reverse order of the edges between tasks that leave as a whole, with the outputs that they were given."""
+        found = super()._partings(leaving)
+        given = inline.Given(self._listed)
+        whole = {slot.task for slot in found} - {slot.task for slot in self._places() if slot not in found}
+        return {
+            slot: {
+                **body,
+                "requires": [name for name in body["requires"] if name in whole],
+                "input_values": {**body["input_values"], **given.outputs(leaving[slot].task)},
+            }
+            for slot, body in found.items()
+        }
 
     def _completed(self, chosen: Mapping[Slot, TaskBody]) -> Mapping[Slot, TaskBody]:
         """Values of tasks whose name is held by a run that gives none (a SUSPEND) come from the one in effect."""
@@ -131,11 +160,13 @@ class WorkflowResource(InlineTasks, ManyTasks):
     def _list(self, wait: float) -> Iterable[Task]:
         workflow_id = self._workflow_id()
         if not self.properties[SEALED]:
-            return self._list_open(workflow_id, time.monotonic() + wait)
+            self._listed = tuple(self._list_open(workflow_id, time.monotonic() + wait))
+            return self._listed
         self._over = False
         if wait:
             self._over = self._api().get_workflow(workflow_id, wait=wait)["state"] in OVER
-        return self._api().list_tasks(workflow_id)
+        self._listed = tuple(self._api().list_tasks(workflow_id))
+        return self._listed
 
     def _list_open(self, workflow_id: str, until: float) -> list[Task]:
         """An open workflow never ends: its own tasks are waited for, one after the other."""
@@ -146,7 +177,7 @@ class WorkflowResource(InlineTasks, ManyTasks):
             left = until - time.monotonic()
             if not live or left <= 0:
                 return found
-            self._api().get_task(workflow_id, live[0]["id"], wait=left)
+            self._api().get_task(workflow_id, live[-1]["id"], wait=left)  # the last ends last
 
     def _is_settled(self) -> bool:
         if self._over or not self.properties[SEALED]:
@@ -166,6 +197,12 @@ class WorkflowResource(InlineTasks, ManyTasks):
         self._note_failures(bool(failed) and not bad)
         if bad:
             raise exception.Error(self._failure(bad))
+
+    def _say_of_undos(self, turn: Turn, tasks: Mapping[Slot, Task]) -> None:
+        own = {task["id"] for slot, task in tasks.items() if self._is_of(turn, slot, task)}
+        said = [telling.undo_failure(undo) for undo in self._listed if undo["undo_of"] in own]
+        if failures := [one for one in said if one]:
+            self._say(slots.listed(failures))
 
     def _failure(self, bad: Mapping[Slot, Task]) -> str:
         ran = {slot: task for slot, task in bad.items() if task["state"] not in ("skipped", "undone")}
@@ -196,7 +233,7 @@ class WorkflowResource(InlineTasks, ManyTasks):
             return self._api().get_graph(self._workflow_id())
         history = self._last_known()
         shown = history.newest if name == STATES else history.ran
-        latest = {slot: task for slot in sorted(self._slots()) if (task := shown(slot))}
+        latest = {slot: task for slot in sorted(self._places()) if (task := shown(slot))}
         if name == STATES:
             return slots.by_name({slot: task["state"] for slot, task in latest.items()})
         return slots.outputs_by_name(latest)

@@ -9,6 +9,7 @@ from heat.common.i18n import _
 from heat.engine import attributes, constraints, properties
 
 from heat_workflow.resources import schema
+from heat_workflow.resources.servers import servers_schema
 
 _Schema = properties.Schema
 
@@ -32,6 +33,7 @@ _SHARED = (
     schema.CONCURRENCY_KEY,
     schema.HIDDEN_INPUTS,
     schema.HIDDEN_OUTPUTS,
+    schema.ENVIRONMENT_INPUTS,
 )
 
 _batch_schema = {
@@ -45,8 +47,7 @@ _batch_schema = {
 task_fields: dict[str, Any] = {
     **{name: schema.task_properties[name] for name in _SHARED},
     schema.SERVER: _Schema(_Schema.STRING, _("ID of the server to run on.")),
-    SERVERS: _Schema(
-        _Schema.MAP,
+    SERVERS: servers_schema(
         _("IDs of the servers to run on, under names of your own: one task for each, and outputs come as maps."),
     ),
     BATCH: _Schema(_Schema.MAP, _("How the servers are taken in turn. Default: all at once."), schema=_batch_schema),

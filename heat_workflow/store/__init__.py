@@ -53,6 +53,12 @@ class Tx(Protocol):
     def growth(self) -> model.Usage:
         """What this transaction has added so far."""
 
+    ceiling: Callable[[model.Usage], None] | None
+    """Raises for a growth that is more than may be; set by who knows the limits."""
+
+    def foresee(self, growth: model.Usage) -> None:
+        """So much is about to be added: what is too much is refused before it is made, by ``ceiling``."""
+
     def grow(self, workflow_id: str, size: int) -> None:
         """Count so many bytes more for the workflow; ``insert_tasks`` counts its own."""
 
@@ -189,6 +195,9 @@ class Tx(Protocol):
         """A line of the agent's security events; with ``task_id`` it is about a task."""
 
     def list_agent_events(self, agent_id: str, after: int, limit: int) -> list[dict[str, Any]]: ...
+    def recent_agent_events(self, agent_id: str, limit: int) -> list[tuple[str, float]]:
+        """Type and time of the agent's last events, the newest first."""
+
     def list_task_agent_events(self, task_id: str, limit: int) -> list[dict[str, Any]]:
         """The events of agents that are about this task, the oldest first."""
 
@@ -231,6 +240,10 @@ class Store(Protocol):
     @property
     def finished(self) -> Mapping[str, int]:
         """By finished state, how many tasks the committed transactions of this process brought there."""
+
+    @property
+    def listening(self) -> bool | None:
+        """Whether the connection is up by which other processes' wake-ups come; None where there is none to be."""
 
     async def write(self, fn: Callable[[Tx], T]) -> T: ...
     async def read(self, fn: Callable[[Tx], T]) -> T: ...

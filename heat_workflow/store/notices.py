@@ -22,6 +22,8 @@ from oslo_db import exception as db_exception
 from oslo_log import log
 
 from heat_workflow.store import tables
+from heat_workflow.store.claims import PostgreSql
+from heat_workflow.store.listening import listening
 
 LOG = log.getLogger(__name__)
 Wake = Callable[[Mapping[str, int]], None]
@@ -45,6 +47,10 @@ class Notices(Protocol):
         """Call ``wake`` with the keys of other replicas' transactions until ``stop``."""
 
     def stop(self) -> None: ...
+
+    @property
+    def connected(self) -> bool | None:
+        """Whether a connection of its own listens now; None where there is none to listen with."""
 
 
 def _tell(me: str, payload: str, wake: Wake) -> None:
@@ -107,7 +113,8 @@ class PostgreSqlNotices:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._me = secrets.token_hex(4)
-        self._url = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        self._engine = engine
+        self.connected = False
         self._stopped = threading.Event()
 
     def send(self, connection: sa.Connection, keys: Mapping[str, int], now: float) -> None:
@@ -127,12 +134,14 @@ class PostgreSqlNotices:
     def listen(self, wake: Wake) -> None:
         while not self._stopped.is_set():
             try:
-                with psycopg.connect(self._url, autocommit=True) as connection:
-                    connection.execute(f"LISTEN {_CHANNEL}")
+                with listening(self._engine, PostgreSql.connect, _CHANNEL) as ear:
+                    self.connected = True
                     while not self._stopped.is_set():
-                        for notice in connection.notifies(timeout=_STOP_WITHIN):
-                            _tell(self._me, notice.payload, wake)
+                        for payload in ear.hear(_STOP_WITHIN):
+                            _tell(self._me, payload, wake)
+                self.connected = False
             except psycopg.Error as exc:
+                self.connected = False
                 LOG.warning("Lost the connection for notifications (%s); polls look for themselves", type(exc).__name__)
                 self._stopped.wait(_RETRY)
 
@@ -142,6 +151,8 @@ class PostgreSqlNotices:
 
 class PolledNotices:
     """A table of news, read by every replica."""
+
+    connected = None  # it is read through the engine's own connections
 
     def __init__(self, engine: sa.Engine) -> None:
         self._me = secrets.token_hex(4)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,16 @@ from heat_workflow.store.claims import server_dialect
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 _NAME = re.compile(r"(\d{4})_(pre|post)")
-_LOCKS = {  # two nodes that run `db sync` at once take turns
-    "postgresql": "SELECT pg_advisory_xact_lock(hashtext('heat_workflow.schema'))",
-    "mysql": "SELECT get_lock('heat_workflow.schema', 600)",
-    "mariadb": "SELECT get_lock('heat_workflow.schema', 600)",
+# Two nodes that run `db sync` at once take turns. The lock is the session's: an index that is made while others write
+# takes several transactions. It is tried again and again: PostgreSQL would have such an index wait for the statement of
+# a node that waits for the lock.
+_LOCKS = {
+    "postgresql": "SELECT pg_try_advisory_lock(hashtext('heat_workflow.schema'))",
+    "mysql": "SELECT get_lock('heat_workflow.schema', 0)",
+    "mariadb": "SELECT get_lock('heat_workflow.schema', 0)",
 }
-_SQLITE_LOCK = 600.0  # seconds that they wait for the same of an SQLite file
+_LOCK_WAIT = 600.0  # seconds that a node waits for the other
+_LOCK_EVERY = 0.2
 _REPEAT = "run heat-workflow-manage db sync"
 
 
@@ -41,14 +46,33 @@ def sync(url: str, phase: str | None = None, scripts: Path = MIGRATIONS) -> list
     ``phase`` is ``pre`` (while replicas of the release before run), ``post`` (when none is left) or None (both, with
     every replica stopped). Conflict where the steps of the phase cannot be taken now.
     """
-    with _connected(url, {"connect_timeout": 10}) as connection, connection.begin():  # a step may take its time
-        lock = _LOCKS.get(connection.dialect.name)
-        if lock is not None:
-            connection.exec_driver_sql(lock)
+    if sa.make_url(url).get_backend_name() == "sqlite":
+        sqlite.keep_private(url)
+    with _connected(url, {"connect_timeout": 10}) as connection, _turn(connection):  # a step may take its time
         steps = _steps(_current(connection), _chain(scripts), phase)
         for step in steps:
+            if connection.dialect.name != "sqlite":
+                connection.commit()  # each step has transactions of its own
             alembic.command.upgrade(_config(scripts, connection), step)
     return steps
+
+
+@contextlib.contextmanager
+def _turn(connection: sa.Connection) -> Iterator[None]:
+    """No other node is in here: SQLite's transaction, on a server a lock of the session, which ends with it."""
+    lock = _LOCKS.get(connection.dialect.name)
+    if lock is None:
+        with connection.begin():
+            yield
+        return
+    until = time.monotonic() + _LOCK_WAIT
+    while not connection.exec_driver_sql(lock).scalar():
+        connection.commit()
+        if time.monotonic() > until:
+            raise errors.Unavailable("another node has been changing the schema for ten minutes; see what it does")
+        time.sleep(_LOCK_EVERY)
+    yield
+    connection.commit()
 
 
 def version(url: str) -> str | None:
@@ -150,4 +174,4 @@ def _engine(url: str, connect: Mapping[str, Any] | None) -> sa.Engine:
     path = sa.make_url(url).database
     if path:
         Path(path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return sqlite.engine_for(url) if connect is None else sqlite.engine_for(url, _SQLITE_LOCK)
+    return sqlite.engine_for(url) if connect is None else sqlite.engine_for(url, _LOCK_WAIT)

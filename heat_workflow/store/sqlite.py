@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 import collections
 import concurrent.futures
+import contextlib
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
@@ -27,6 +29,22 @@ T = TypeVar("T")
 _READERS = 4
 _PATIENCE = 5.0  # seconds to wait for another that writes to the file
 _PRAGMAS = ("synchronous=FULL", "cache_size=-65536")
+
+
+def keep_private(url: str) -> None:
+    """Make the database's file if there is none, and let only its owner read it: it holds what guests said, in clear.
+
+    SQLite gives the files beside it (``-wal``, ``-shm``) the same mode.
+    """
+    name = sa.make_url(url).database
+    if not name or name == ":memory:" or name.startswith("file:"):
+        return
+    path = Path(name)
+    with contextlib.suppress(OSError):  # a folder that is not there, a file of another owner: what opens it tells
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        for found in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
+            if found.exists() and found.stat().st_mode & 0o077:
+                found.chmod(0o600)
 
 
 def engine_for(url: str, patience: float = _PATIENCE) -> sa.Engine:
@@ -97,6 +115,7 @@ class SqliteStore:
         self._wake: Callable[[Mapping[str, int]], None] = lambda keys: None
         self._glancing: sa.Connection | None = None
         self._closed = False
+        self.listening: bool | None = None
         self.finished: collections.Counter[str] = collections.Counter()
 
     async def start(self, wake: Callable[[Mapping[str, int]], None]) -> None:

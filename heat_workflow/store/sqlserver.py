@@ -74,6 +74,10 @@ class ServerStore:
         self._counting = threading.Lock()
         self.finished: collections.Counter[str] = collections.Counter()
 
+    @property
+    def listening(self) -> bool | None:
+        return self._notices.connected
+
     async def start(self, wake: Callable[[Mapping[str, int]], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._wake = wake

@@ -24,9 +24,16 @@ _TIME: sa.Double[float] = sa.Double()
 _TEXT = sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
 _ROUTE = sa.String(400)
 
-# The unfinished states. An index of them alone stays small beside millions of finished tasks.
-LIVE = "state IN ('cancelling', 'leased', 'ready', 'stalled', 'waiting')"
-_KEYED = sa.text("concurrency_key IS NOT NULL")  # few tasks have one
+# Indexes of the few rows that a query is about stay small beside millions of others, and a row that does not belong
+# costs no write. MariaDB has no such indexes: there the same names are of all rows.
+LIVE = "state IN ('cancelling', 'leased', 'ready', 'stalled', 'waiting')"  # the unfinished states
+HELD = "state IN ('cancelling', 'leased', 'stalled')"
+READY = "state = 'ready'"
+
+
+def _partial(name: str, *columns: str, where: str) -> sa.Index:
+    return sa.Index(name, *columns, sqlite_where=sa.text(where), postgresql_where=sa.text(where))
+
 
 workflow = sa.Table(
     "workflow",
@@ -45,6 +52,8 @@ workflow = sa.Table(
     sa.Column("created_at", _TIME, nullable=False),
     sa.Column("finished_at", _TIME),
     sa.Index("workflow_by_project", "project_id", "created_at", "id"),
+    sa.Index("workflow_by_name", "project_id", "name", "created_at", "id"),
+    _partial("workflow_ended", "finished_at", where="finished_at IS NOT NULL"),
     **_MARIADB,
 )
 
@@ -97,13 +106,16 @@ task = sa.Table(
     sa.Column("due_at", _TIME),
     sa.Index("task_by_workflow", "workflow_id", "seq"),
     sa.Index("task_by_state", "workflow_id", "state"),
-    sa.Index("task_ready", "project_id", "route", "state", "rank", "ready_at"),
-    sa.Index("task_due", "due_at"),
-    sa.Index("task_live", "state", "ready_at", sqlite_where=sa.text(LIVE), postgresql_where=sa.text(LIVE)),
-    sa.Index("task_by_key", "project_id", "concurrency_key", "state", sqlite_where=_KEYED, postgresql_where=_KEYED),
-    sa.Index("task_by_fanout", "workflow_id", "fanout", "batch"),
-    sa.Index("task_by_undo", "undo_of"),
-    sa.Index("task_by_agent", "agent_id", "state"),
+    sa.Index("task_by_definition", "project_id", "definition_id"),
+    _partial("task_by_name", "workflow_id", "name", where="holds_name = 1"),
+    _partial("task_attached", "workflow_id", "detached", where="detached = 0"),
+    _partial("task_claimable", "project_id", "route", "state", "rank", "ready_at", where=READY),
+    _partial("task_by_due", "due_at", where="due_at IS NOT NULL"),
+    _partial("task_live", "state", "ready_at", where=LIVE),
+    _partial("task_by_key", "project_id", "concurrency_key", "state", where="concurrency_key IS NOT NULL"),
+    _partial("task_fanout", "workflow_id", "fanout", "batch", where="fanout IS NOT NULL"),
+    _partial("task_undo", "undo_of", where="undo_of IS NOT NULL"),
+    _partial("task_held", "agent_id", "state", where=HELD),
     **_MARIADB,
 )
 
@@ -183,6 +195,7 @@ agent = sa.Table(
     sa.Column("revoked_at", _TIME),
     sa.Index("agent_by_project", "project_id", "created_at", "id"),
     sa.Index("agent_by_server", "project_id", "server"),
+    _partial("agent_revoked", "revoked_at", where="revoked_at IS NOT NULL"),
     **_MARIADB,
 )
 

@@ -11,7 +11,7 @@ from heat_workflow import errors, lifecycle, model
 from heat_workflow.failpoints import failpoint
 from heat_workflow.model import Json, NewTask, Task, TaskState
 from heat_workflow.store import Tx
-from heat_workflow.taskqueue import announcing, batches, building, cancelling, requirements, settling, workflows
+from heat_workflow.taskqueue import announcing, batches, building, cancelling, requirements, settling, sizes, workflows
 
 
 def add_tasks(
@@ -30,11 +30,13 @@ def add_tasks(
     """
     workflow = workflows.open_for_adding(tx, project_id, workflow_id, workflow_name)
     tx.expect(_rows(requests))
+    growth = sizes.growth_of(requests)
     requests = [request for wanted in requests for request in _fanned_out(wanted)]
     failpoint("add.begun")
     known = _already_there(tx, project_id, workflow_id, requests)
     if known is not None:
         return known, False
+    tx.foresee(growth)
     workflows.make_room(tx, workflow, amend)
     return _insert(tx, workflow, requests), True
 
@@ -66,6 +68,7 @@ def create_workflow(
 
 def _insert_all_new(tx: Tx, workflow: model.Workflow, requests: Sequence[NewTask]) -> list[Task]:
     tx.expect(_rows(requests))
+    tx.foresee(sizes.growth_of(requests))
     requests = [request for wanted in requests for request in _fanned_out(wanted)]
     if _already_there(tx, workflow.project_id, workflow.id, requests) is not None:
         raise errors.Conflict("a task id is in use elsewhere; choose other ids", code="id-in-use")

@@ -31,7 +31,7 @@ def fingerprint(tx: Tx, request: NewTask) -> str:
 def hidden_inputs(request: NewTask) -> dict[str, Json]:
     """The values that are kept encrypted: those named as hidden, but for the ones that come from another task."""
     values, names = request.spec.get("input_values"), request.spec.get("hidden_inputs")
-    late = requirements.late_inputs(request.spec)
+    late = {} if request.undo_of is not None else requirements.late_inputs(request.spec)
     hidden = set(names if isinstance(names, list) else ()) - set(late)
     return {name: value for name, value in values.items() if name in hidden} if isinstance(values, dict) else {}
 

@@ -11,7 +11,7 @@ from heat_workflow import errors, lifecycle, model
 from heat_workflow.failpoints import failpoint
 from heat_workflow.model import Agent, AgentState, Json, Task, TaskState
 from heat_workflow.store import Tx
-from heat_workflow.taskqueue import announcing, reporting, requirements
+from heat_workflow.taskqueue import announcing, reporting, requirements, sessions
 
 _FIRST_LOOK = 1  # candidates per route looked at first: nearly always that one fits
 _PAGE = 50  # and from then on
@@ -32,10 +32,10 @@ def routes_of(agent: Agent) -> list[str]:
     return [*agent.capabilities, ""]
 
 
-def has_work(tx: Tx, agent_id: str, claim_id: str, place: str | None = None) -> bool:
+def has_work(tx: Tx, agent_id: str, claim_id: str, place: str | None = None, bare: bool = False) -> bool:
     """Whether a claim would give something or say something. Reads only, so that an idle poll costs no write."""
     agent = tx.find_agent(agent_id)
-    if agent is None or agent.state is AgentState.REVOKED:
+    if agent is None or agent.state is AgentState.REVOKED or (bare and sessions.claims_with_nonce(agent)):
         return True
     if _polls_elsewhere(agent, place) or tx.find_claim(agent.id, claim_id) is not None:
         return True
@@ -62,10 +62,11 @@ def _polls_elsewhere(agent: Agent, place: str | None) -> bool:
     return place is not None and agent.polls_at != place
 
 
-def claim(tx: Tx, agent_id: str, claim_id: str, place: str | None = None) -> Claimed | None:
+def claim(tx: Tx, agent_id: str, claim_id: str, place: str | None = None, bare: bool = False) -> Claimed | None:
     """The next task for the agent, None if there is none for it now.
 
     ``place`` is the replica where the claim waited: Conflict (superseded) if the agent polls at another one by now.
+    ``bare`` is one that came without a nonce: Conflict (identity-in-use) if the session has shown its own by now.
 
     Repeated with the same ``claim_id`` it returns the same task and attempt, so a lost answer costs nothing; Conflict
     once that attempt is over.
@@ -73,6 +74,8 @@ def claim(tx: Tx, agent_id: str, claim_id: str, place: str | None = None) -> Cla
     agent = tx.find_agent(agent_id)
     if agent is None or agent.state is AgentState.REVOKED:
         raise errors.Gone(f"agent {agent_id} was revoked", code="revoked")
+    if bare and sessions.claims_with_nonce(agent):
+        raise sessions.identity_in_use(agent_id)
     again = tx.find_claim(agent.id, claim_id)
     if again is not None:
         return _same_again(tx, again)
@@ -190,32 +193,5 @@ def resolved_inputs(tx: Tx, task: Task) -> dict[str, Json]:
     inputs: dict[str, Json] = dict(values) if isinstance(values, dict) else {}
     if task.spec.get("hidden_inputs"):
         inputs |= tx.unseal(task, "input")
-    late = requirements.late_inputs(task.spec)
-    if not late:
-        return inputs
-    required = tx.requirements_of(task.id)
-    attempts = tx.last_attempts(required)
-    hidden: dict[str, dict[str, Json]] = {
-        other.id: tx.unseal(other, "output") for other in required if other.spec.get("hidden_outputs")
-    }
-    for name, (source, output) in late.items():
-        inputs[name] = _late_value(required, attempts, hidden, source, output)
-    return inputs
-
-
-def _late_value(
-    required: list[Task],
-    attempts: Mapping[str, model.Attempt],
-    hidden: Mapping[str, Mapping[str, Json]],
-    source: str,
-    output: str,
-) -> Json:
-    def value(task: Task) -> Json:
-        attempt = attempts.get(task.id)
-        known = {} if attempt is None else {**attempt.outputs, **hidden.get(task.id, {})}
-        return known.get(output)
-
-    members = [task for task in required if task.fanout == source]
-    if members:
-        return {task.name.removeprefix(f"{source}/"): value(task) for task in members}
-    return next((value(task) for task in required if source in (task.name, task.id)), None)
+    late, _ = requirements.late_values(tx, task)
+    return {**inputs, **late}

@@ -5,13 +5,17 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from heat_workflow import model
 from heat_workflow.model import Agent, AgentState, Task, TaskState, WorkflowState
 from heat_workflow.store import Tx
 from heat_workflow.taskqueue import cancelling, workflows
+
+T = TypeVar("T")
+_BATCH_FIRST = 8
+_BATCH_MOST = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,22 +38,35 @@ def task_details(tx: Tx, project_id: str, workflow_id: str, task_id: str, reveal
     return dataclasses.replace(details, attempt=dataclasses.replace(details.attempt, outputs=outputs))
 
 
-def list_details(
-    tx: Tx,
-    project_id: str,
-    workflow_id: str,
-    state: str | None,
-    marker: str | None,
-    limit: int,
-    fanout: str | None = None,
-) -> list[Details]:
-    """A page of a workflow's tasks in the order they were added, without their definitions; with ``fanout`` of the
-    fan-out of that name: every run of its members that still has its owner."""
+def each_details(
+    tx: Tx, project_id: str, workflow_id: str, state: str | None, marker: str | None, fanout: str | None = None
+) -> Iterator[Details]:
+    """A workflow's tasks after the marker in the order they were added, without their definitions; with ``fanout`` of
+    the fan-out of that name: every run of its members that still has its owner."""
     workflows.get_workflow(tx, project_id, workflow_id)
-    if fanout is None:
-        return details_of(tx, tx.list_tasks(workflow_id, state=state, marker=marker, limit=limit), definitions=False)
-    found = tx.list_tasks(workflow_id, state=state, marker=marker)
-    return details_of(tx, [t for t in found if t.fanout == fanout and not t.detached][:limit], definitions=False)
+    onlooker = Onlooker(tx)
+
+    def read(after: str | None, count: int) -> list[Task]:
+        return tx.list_tasks(workflow_id, state=state, marker=after, limit=count)
+
+    for tasks in in_batches(read, marker, lambda task: task.id):
+        yield from _details(tx, [t for t in tasks if fanout is None or _is_member(t, fanout)], onlooker)
+
+
+def _is_member(task: Task, fanout: str) -> bool:
+    return task.fanout == fanout and not task.detached
+
+
+def in_batches(
+    read: Callable[[str | None, int], Sequence[T]], marker: str | None, id_of: Callable[[T], str]
+) -> Iterator[Sequence[T]]:
+    """Everything after the marker, a few at first, since each may be large; ``read`` gives the first so many."""
+    count = _BATCH_FIRST
+    while found := read(marker, count):
+        yield found
+        if len(found) < count:
+            return
+        marker, count = id_of(found[-1]), min(2 * count, _BATCH_MOST)
 
 
 def fanout_unfinished(tx: Tx, project_id: str, workflow_id: str, fanout: str) -> bool:
@@ -59,8 +76,11 @@ def fanout_unfinished(tx: Tx, project_id: str, workflow_id: str, fanout: str) ->
 
 
 def details_of(tx: Tx, tasks: Sequence[Task], *, definitions: bool) -> list[Details]:
+    return _details(tx, tasks, Onlooker(tx), definitions=definitions)
+
+
+def _details(tx: Tx, tasks: Sequence[Task], onlooker: Onlooker, *, definitions: bool = False) -> list[Details]:
     attempts = tx.last_attempts(tasks)
-    onlooker = Onlooker(tx)
     return [
         Details(
             task,

@@ -39,12 +39,18 @@ class Polls:
         return len(self._waiting)
 
     async def claim(
-        self, agent: model.Agent, claim_id: str, seconds: float, leaving: Callable[[], asyncio.Future[None]]
+        self,
+        agent: model.Agent,
+        claim_id: str,
+        seconds: float,
+        leaving: Callable[[], asyncio.Future[None]],
+        bare: bool = False,
     ) -> Claimed | None:
         """The next task for the agent, waiting for one up to ``seconds``.
 
         A newer claim of the agent, here or at another replica, ends the wait: Conflict (superseded). So does the end
-        of the process: Unavailable. ``leaving`` begins to watch the caller and is done when the caller has gone: then
+        of the process: Unavailable. A ``bare`` one came without the nonce of a session: it ends where the session shows
+        its own (identity-in-use). ``leaving`` begins to watch the caller and is done when the caller has gone: then
         no task is taken, as nobody would hear of it.
         """
         self.saw(agent.id)
@@ -56,7 +62,7 @@ class Polls:
         with self._wakeups.watch(keys) as news:
             self._take_place(agent.id, news)
             try:
-                return await self._wait(agent, claim_id, news, deadline, leaving)
+                return await self._wait(agent, claim_id, news, deadline, leaving, bare)
             finally:
                 if self._waiting.get(agent.id) is news:
                     del self._waiting[agent.id]
@@ -68,12 +74,13 @@ class Polls:
         news: News,
         deadline: float,
         leaving: Callable[[], asyncio.Future[None]],
+        bare: bool,
     ) -> Claimed | None:
         loop = asyncio.get_running_loop()
         gone: asyncio.Future[None] | None = None
         try:
             while gone is None or not gone.done():
-                claimed = await self._look(agent, claim_id, news, None if gone is None else self._place)
+                claimed = await self._look(agent, claim_id, news, None if gone is None else self._place, bare)
                 left = deadline - loop.time()
                 if claimed is not None or left <= 0:
                     return claimed
@@ -87,7 +94,9 @@ class Polls:
             if gone is not None:
                 gone.cancel()
 
-    async def _look(self, agent: model.Agent, claim_id: str, news: News, place: str | None) -> Claimed | None:
+    async def _look(
+        self, agent: model.Agent, claim_id: str, news: News, place: str | None, bare: bool
+    ) -> Claimed | None:
         """Take what is there for the agent; the hints that were about something else go on to the next.
 
         Without a hint there is nothing mostly, and a look that only reads costs less; with one there is something.
@@ -98,9 +107,9 @@ class Polls:
             raise ending()
         hints = news.take_hints()
         try:
-            if not hints and not await self._queue.glance(claiming.has_work, agent.id, claim_id, place):
+            if not hints and not await self._queue.glance(claiming.has_work, agent.id, claim_id, place, bare):
                 return None
-            claimed = await self._queue.write(claiming.claim, agent.id, claim_id, place)
+            claimed = await self._queue.write(claiming.claim, agent.id, claim_id, place, bare)
             if claimed is not None:
                 hints.pop(announcing.route_key(agent.project_id, claimed.task.route), None)
             elif hints:

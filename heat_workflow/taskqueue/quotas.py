@@ -55,6 +55,7 @@ class Quotas:
             return await self._queue.write(use_case, *args, **kwargs)
 
         def admitted(tx: Tx) -> tuple[T, Usage]:
+            tx.ceiling = lambda growth: self._admit(kept.usage, growth)
             result = use_case(tx, *args, **kwargs)
             self._admit(kept.usage, tx.growth)
             return result, tx.growth
@@ -93,5 +94,5 @@ def _over(what: str, most: int, kept: int, new: int) -> errors.HeatWorkflowError
     asked = f"a project may keep {most} {what} and this request adds {new}"
     if new > most:
         return errors.TooLarge(f"{asked}; ask for less at once, or the operator for a greater quota", code="quota")
-    detail = f"{asked} to the {kept} that are there; delete workflows, or ask the operator for a greater quota"
+    detail = f"{asked} to the {kept} that are there; delete some, or ask the operator for a greater quota"
     return errors.TooMany(detail, code="quota", retry_after=_COME_BACK)

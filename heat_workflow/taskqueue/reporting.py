@@ -9,6 +9,7 @@ from heat_workflow.model import Report, Task, TaskState
 from heat_workflow.store import Tx
 from heat_workflow.taskqueue import rewinding, settling
 
+ATTEMPT_MOST = 2**31 - 1  # what the column takes: nothing beyond was ever given out
 _LATE_NAMES = 16  # of the outputs of a report that is not recorded
 
 
@@ -26,6 +27,8 @@ def heartbeat(tx: Tx, agent_id: str, task_id: str, attempt: int, claim_id: str) 
 def report(tx: Tx, agent_id: str, task_id: str, said: Report) -> Task:
     """The task after the report. The same report again returns what is recorded; any other is a Conflict."""
     task = _known(tx, agent_id, task_id, said.attempt, said.claim_id)
+    if said.attempt > ATTEMPT_MOST:
+        raise _fenced(task, said.attempt)
     # Looked at after the task: if a repeat of this report is settled at this moment, its record is seen.
     recorded = tx.find_attempt(task_id, said.attempt)
     if recorded is not None and recorded.agent_id == agent_id and _same(tx, recorded, said):
@@ -107,7 +110,7 @@ def held(tx: Tx, agent_id: str, task_id: str, attempt: int, claim_id: str) -> Ta
 def _known(tx: Tx, agent_id: str, task_id: str, attempt: int, claim_id: str) -> Task:
     """The task, if this agent holds a lease of it or ever did; else NotFound."""
     task = tx.find_task_any_project(task_id)
-    if task is not None and attempt > task.attempt:
+    if task is not None and task.attempt < attempt <= ATTEMPT_MOST:
         task = rewinding.remembered(tx, task, agent_id, attempt, claim_id)
     if task is not None and (
         task.agent_id == agent_id or any(a.agent_id == agent_id for a in tx.list_attempts(task_id))
@@ -116,10 +119,14 @@ def _known(tx: Tx, agent_id: str, task_id: str, attempt: int, claim_id: str) -> 
     raise errors.NotFound(f"task {task_id} is not known to this agent", code="task-not-found")
 
 
+def _fenced(task: Task, attempt: int) -> errors.Conflict:
+    return errors.Conflict(f"task {task.id}: attempt {attempt} of this claim is over", code="fenced")
+
+
 def _refuse_fenced(task: Task, agent_id: str, attempt: int, claim_id: str) -> None:
     lease = (task.agent_id, task.attempt, task.claim_id)
     if lease != (agent_id, attempt, claim_id) or task.state not in model.HELD:
-        raise errors.Conflict(f"task {task.id}: attempt {attempt} of this claim is over", code="fenced")
+        raise _fenced(task, attempt)
 
 
 def _refuse_undeclared(tx: Tx, task: Task, said: Report) -> None:

@@ -30,6 +30,43 @@ def late_inputs(spec: Mapping[str, Json]) -> dict[str, tuple[str, str]]:
     return found
 
 
+def late_values(tx: Tx, task: Task) -> tuple[dict[str, Json], set[str]]:
+    """By input name, the value that its source task has reported; and which of them are hidden there.
+
+    A source that is a fan-out gives a map by server name; an output that was not set is null. An undo has the values
+    of its task: what looks like a reference in them is what a guest has said.
+    """
+    late = {} if task.undo_of is not None else late_inputs(task.spec)
+    if not late:
+        return {}, set()
+    required = tx.requirements_of(task.id)
+    attempts = tx.last_attempts(required)
+    sealed: dict[str, dict[str, Json]] = {
+        other.id: tx.unseal(other, "output") for other in required if other.spec.get("hidden_outputs")
+    }
+    values = {name: _late_value(required, attempts, sealed, source, output) for name, (source, output) in late.items()}
+    hidden = {name for name, (_, output) in late.items() if any(output in values for values in sealed.values())}
+    return values, hidden
+
+
+def _late_value(
+    required: list[Task],
+    attempts: Mapping[str, model.Attempt],
+    hidden: Mapping[str, Mapping[str, Json]],
+    source: str,
+    output: str,
+) -> Json:
+    def value(task: Task) -> Json:
+        attempt = attempts.get(task.id)
+        known = {} if attempt is None else {**attempt.outputs, **hidden.get(task.id, {})}
+        return known.get(output)
+
+    members = [task for task in required if task.fanout == source]
+    if members:
+        return {task.name.removeprefix(f"{source}/"): value(task) for task in members}
+    return next((value(task) for task in required if source in (task.name, task.id)), None)
+
+
 def resolve_requirements(
     tx: Tx, workflow: model.Workflow, requests: Sequence[NewTask], wanted: Mapping[str, list[str]]
 ) -> dict[str, list[Task | str]]:

@@ -12,9 +12,9 @@ import dataclasses
 from oslo_log import log
 
 from heat_workflow import lifecycle, model
-from heat_workflow.model import Agent, AgentState, Task, TaskState
+from heat_workflow.model import Agent, AgentState, Json, Task, TaskState
 from heat_workflow.store import Tx
-from heat_workflow.taskqueue import announcing, settling
+from heat_workflow.taskqueue import announcing, auditing, settling
 
 LOG = log.getLogger(__name__)
 LOST_MOST = 100  # attempts of one task that may be forgotten: as many as a task may have
@@ -72,7 +72,9 @@ def _lease_again(tx: Tx, task: Task, agent: Agent, attempt: int, claim_id: model
     if task.state is TaskState.LEASED:
         announcing.announce(tx, leased)
     tx.insert_attempt(model.Attempt.begun(leased, tx.now))
-    tx.insert_agent_event(agent, "lease-remembered", {"task_id": task.id, "attempt": attempt, "stored": task.attempt})
+    if auditing.is_worth_a_row(tx, agent.id, "lease-remembered"):
+        told: dict[str, Json] = {"task_id": task.id, "attempt": attempt, "stored": task.attempt}
+        tx.insert_agent_event(agent, "lease-remembered", told)
     LOG.warning(
         "task %s: agent %s holds attempt %d and the store knew of %d only: the store went back in time",
         task.id,

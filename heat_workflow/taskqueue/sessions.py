@@ -10,12 +10,13 @@ from heat_workflow import errors, lifecycle, model
 from heat_workflow.failpoints import failpoint
 from heat_workflow.model import Agent, AgentState, Json, TaskState
 from heat_workflow.store import Tx
-from heat_workflow.taskqueue import announcing, credentials, settling
+from heat_workflow.taskqueue import announcing, auditing, credentials, settling
 
 CREDENTIAL_LIFE = 86400.0  # seconds; a machine that was off for longer comes back by rotating
 ROTATE_AFTER = CREDENTIAL_LIFE / 2
 _OVERLAP = 60.0  # seconds the old secret is good after its successor's first use: connections run in parallel
 _OLD_KEPT = 16  # generations remembered, so that their use is recognised
+CLAIMS_WITH_NONCE = ""  # kept among the inventory, under the one name that no guest can give to a value of its own
 LATE_MOST = 20  # late reports kept of one task, a few KiB each
 _THEFT_WINDOW = 900.0  # seconds after the first use in which a second key makes the agent suspect
 
@@ -79,7 +80,8 @@ def record_refused_enroll(tx: Tx, token: credentials.Token, credential_hash: str
     if agent.state is AgentState.ACTIVE and tx.now - agent.join_used_at <= _THEFT_WINDOW:
         tx.save_agent(dataclasses.replace(agent, state=AgentState.SUSPECT))
         tx.wake(f"agent:{agent.id}")
-    tx.insert_agent_event(agent, "join-token-reused", {})
+    if auditing.is_worth_a_row(tx, agent.id, "join-token-reused"):
+        tx.insert_agent_event(agent, "join-token-reused", {})
 
 
 def authenticate(tx: Tx, token: credentials.Token, rotating: bool) -> Agent:
@@ -112,7 +114,11 @@ def _also_good(agent: Agent, token: credentials.Token, now: float) -> bool:
 
 
 def rotate(tx: Tx, agent_id: str, next_hash: str) -> None:
-    """Announce the secret that the agent will use next; its first use makes it the one. May be repeated."""
+    """Announce the secret that the agent will use next; its first use makes it the one. May be repeated.
+
+    Another one in place of one that was not used yet is an event: an honest agent has a reason for it at most once in
+    a while, a thief who wants to keep the old secret good does nothing else.
+    """
     agent = tx.lock_agent(agent_id)
     if agent is None or agent.state is AgentState.REVOKED:
         raise errors.Gone(f"agent {agent_id} was revoked", code="revoked")
@@ -120,7 +126,16 @@ def rotate(tx: Tx, agent_id: str, next_hash: str) -> None:
         return
     if next_hash in (agent.prev_hash, *agent.old_hashes):
         raise errors.Conflict("a secret that was used before cannot be the next one", code="used-before")
+    if agent.next_hash not in (None, next_hash) and auditing.is_worth_a_row(tx, agent_id, "rotation-replaced"):
+        tx.insert_agent_event(agent, "rotation-replaced", {"generation": agent.cred_gen})
     tx.save_agent(dataclasses.replace(agent, next_hash=next_hash))
+
+
+def record_starved(tx: Tx, agent_id: str) -> None:
+    """Too many next secrets were announced for one more: somebody keeps the agent from rotating, or it is broken."""
+    agent = tx.find_agent(agent_id)
+    if agent is not None and auditing.is_worth_a_row(tx, agent_id, "rotation-starved"):
+        tx.insert_agent_event(agent, "rotation-starved", {"generation": agent.cred_gen})
 
 
 def promote(tx: Tx, token: credentials.Token) -> None:
@@ -141,7 +156,8 @@ def promote(tx: Tx, token: credentials.Token) -> None:
             old_hashes=old[-_OLD_KEPT:],
         )
     )
-    tx.insert_agent_event(agent, "rotated", {"generation": agent.cred_gen + 1})
+    if auditing.is_worth_a_row(tx, agent.id, "rotated"):
+        tx.insert_agent_event(agent, "rotated", {"generation": agent.cred_gen + 1})
 
 
 def record_refused_credential(tx: Tx, token: credentials.Token) -> None:
@@ -188,12 +204,35 @@ def hello(
         seen = agent.last_seen_at or 0.0
         if alive or tx.now - seen < 2 * model.HEARTBEAT_INTERVAL:
             raise identity_in_use(agent_id)
-    greeted = dataclasses.replace(agent, nonce=nonce, version=version, inventory=inventory, last_seen_at=tx.now)
+    kept = {CLAIMS_WITH_NONCE: True} if agent.nonce == nonce and claims_with_nonce(agent) else {}
+    told = {**inventory, **kept}
+    greeted = dataclasses.replace(agent, nonce=nonce, version=version, inventory=told, last_seen_at=tx.now)
     tx.save_agent(greeted)
     for task in tx.held_tasks(agent.id):
         if (task.id, task.attempt) not in journal:
             _give_back(tx, task)
     return greeted
+
+
+def claims_with_nonce(agent: Agent) -> bool:
+    """Whether the process that has this session sends its nonce with its claims, as all but old agents do: then one
+    without is another's."""
+    return agent.nonce is not None and CLAIMS_WITH_NONCE in agent.inventory
+
+
+def is_of_another(agent: Agent, nonce: str | None) -> bool:
+    """Whether a claim with this nonce, None for one without, comes from another process than the one that has the
+    session."""
+    return claims_with_nonce(agent) if nonce is None else agent.nonce not in (None, nonce)
+
+
+def note_claims_with_nonce(tx: Tx, agent_id: str, nonce: str) -> None:
+    """The session's first claim that holds its nonce. Until then, and again after the next hello, it may lack: an agent
+    may be exchanged for an older release, which sends none."""
+    agent = tx.lock_agent(agent_id)
+    if agent is not None and agent.nonce == nonce and not claims_with_nonce(agent):
+        tx.save_agent(dataclasses.replace(agent, inventory={**agent.inventory, CLAIMS_WITH_NONCE: True}))
+        tx.wake(f"agent:{agent_id}")  # one that waits without is another's
 
 
 def identity_in_use(agent_id: str) -> errors.Conflict:
@@ -203,7 +242,7 @@ def identity_in_use(agent_id: str) -> errors.Conflict:
 def record_duplicate(tx: Tx, agent_id: str) -> None:
     """Two machines with one identity: the operator is to know (G17)."""
     agent = tx.find_agent(agent_id)
-    if agent is not None:
+    if agent is not None and auditing.is_worth_a_row(tx, agent_id, "duplicate-agent"):
         tx.insert_agent_event(agent, "duplicate-agent", {})
 
 
@@ -216,7 +255,7 @@ def record_refusal(
     that is recorded (G6); of one task the first LATE_MOST are kept.
     """
     agent = tx.find_agent(agent_id)
-    if agent is None:
+    if agent is None or not auditing.is_worth_a_row(tx, agent_id, "refused"):
         return
     body: dict[str, Json] = {"code": code, "route": route}
     if late is None or len(tx.list_task_agent_events(late[0], LATE_MOST)) == LATE_MOST:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from heat_workflow import model
 from heat_workflow.model import Json, NewTask, Task, TaskState, Workflow, WorkflowState
 from heat_workflow.store import Tx
-from heat_workflow.taskqueue import building
+from heat_workflow.taskqueue import building, requirements
 
 ACTION = "UNDO"
 
@@ -33,7 +33,8 @@ def add_undo(tx: Tx, workflow: Workflow, task: Task, after: list[Task]) -> Task:
     assert undo is not None
     attempt = tx.last_attempts([task]).get(task.id)
     values = task.spec.get("input_values")
-    inputs = dict(values) if isinstance(values, dict) else {}
+    late, hidden_late = requirements.late_values(tx, task)
+    inputs = {**(values if isinstance(values, dict) else {}), **late}
     outputs = {} if attempt is None else {**attempt.outputs, **tx.unseal(task, "output")}
     hidden_outputs = _names(task, "hidden_outputs")
     request = NewTask(
@@ -42,8 +43,9 @@ def add_undo(tx: Tx, workflow: Workflow, task: Task, after: list[Task]) -> Task:
         definition=undo,
         spec={
             "input_values": {**outputs, **inputs},
-            "hidden_inputs": [*_names(task, "hidden_inputs"), *hidden_outputs],
+            "hidden_inputs": [*_names(task, "hidden_inputs"), *hidden_outputs, *sorted(hidden_late)],
             "hidden_outputs": [*hidden_outputs],
+            "environment_inputs": _names(task, "environment_inputs"),
             "heat": task.spec.get("heat"),
             "timeout": task.spec.get("timeout"),
             "pickup_timeout": task.spec.get("pickup_timeout"),

@@ -112,7 +112,7 @@ def _named(page: Path) -> Iterator[tuple[str, str]]:
 
 def metrics() -> set[str]:
     """The names that /metrics shows."""
-    shown = Metrics({state.value: 1 for state in FINISHED}, lambda: 1)
+    shown = Metrics({state.value: 1 for state in FINISHED}, lambda: 1, lambda: True)
     shown.refused(404, "not-found")
     text = shown.text({}, {("active", "1.0"): 1}, 0.0).decode()
     return {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}

@@ -41,7 +41,7 @@ def deaf() -> None:
 def in_a_hurry() -> None:
     """What is overdue is seen at once, and a test may ask as often as it likes."""
     app._EXPIRE_EVERY = 0.02
-    for name in ("EMPTY_CLAIMS", "HEARTBEATS", "REFUSALS", "SESSIONS"):
+    for name in ("EMPTY_CLAIMS", "HEARTBEATS", "REFUSALS", "ROTATIONS", "SESSIONS"):
         setattr(limits, name, limits.Rate(10_000, 10_000))
 
 

@@ -18,6 +18,7 @@ from schemathesis.generation import GenerationMode
 import heat_workflow
 from heat_workflow.api import openapi
 from heat_workflow.api.app import routes
+from tests.functional.attacks.raw import processor_seconds
 from tests.functional.attacks.world import World, bearer, operator_headers
 from tests.harness.callers import Operator
 from tests.harness.servers import ApiProcess
@@ -128,3 +129,13 @@ def _shorten(part: Any) -> None:
         if SHORT < float(wait) <= 50:
             part["wait"] = type(wait)(SHORT)
     _shorten(part.get("claim"))
+
+
+def test_s82_the_document_is_made_once(api: ApiProcess) -> None:
+    """Anybody may ask for it: a hundred answers cost what sending their bytes costs."""
+    with requests.Session() as session:
+        first = session.get(f"{api.url}/v1/openapi.json", timeout=20).content
+        before = processor_seconds(api)
+        for _ in range(100):
+            assert session.get(f"{api.url}/v1/openapi.json", timeout=20).content == first
+    assert (processor_seconds(api) - before) / 100 < 0.004

@@ -102,6 +102,17 @@ def test_events_arrive_as_they_happen(behind: ApiProcess, proxy: Nginx) -> None:
     connection.close()
 
 
+def test_s67_heads_of_streams_leave_the_connections_to_the_api_free(behind: ApiProcess, proxy: Nginx) -> None:
+    operator = Operator(behind.url, project="heads")
+    workflow_id = operator.workflow()
+    log = f"/v1/workflows/{workflow_id}/tasks/{operator.task(workflow_id, server='s')['id']}/log?follow=true"
+    headers = {**token_of(operator), "Accept": "text/event-stream"}
+    for path in (f"/v1/workflows/{workflow_id}/events", log):
+        for _ in range(5):
+            assert ask(proxy, proxy.operator_port, "HEAD", path, headers) == (200, None)
+            assert ask(proxy, proxy.operator_port, "GET", "/v1/workflows", token_of(operator))[0] == 200
+
+
 def _until_blank(stream: Any) -> bytes:
     lines = b""
     while not lines.endswith(b"\n\n"):

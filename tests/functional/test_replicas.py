@@ -257,3 +257,13 @@ def all_events(operator: Operator, workflow_id: str) -> list[dict[str, Any]]:
         if not page:
             return found
         found += page
+
+
+def test_f51_metrics_say_whether_the_listener_is_connected_where_there_is_one(
+    replicas: tuple[ApiProcess, ApiProcess],
+) -> None:
+    here, _ = replicas
+    shown = requests.get(f"{here.url}/metrics", timeout=10).text
+    told = [line for line in shown.splitlines() if line.startswith("heat_workflow_listener_connected")]
+    database = here.conf.read_text().partition("connection = ")[2]
+    assert told == (["heat_workflow_listener_connected 1.0"] if database.startswith("postgresql") else [])

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
 from tests.harness.callers import DEFINITION, Operator, new_id
 
 
@@ -85,6 +87,28 @@ def test_a_failed_task_says_its_exit_code_and_last_line(operator: Operator) -> N
     agent.report(agent.take(), "failed", deploy_status_code=3, deploy_stderr="warning\nno such host\n")
     shown = operator.show(task)
     assert (shown["state"], shown["status_reason"]) == ("failed", "exit code 3: no such host")
+
+
+@pytest.mark.parametrize(
+    ("reason", "stderr", "stdout", "told"),
+    [
+        ("exit code 3: the last word", "no such host", "", "exit code 3: the last word"),
+        ("the script ended with exit status 3", "warning\nno such host\n", "said\n", "exit code 3: no such host"),
+        ("the hook answered with the status code 3", "\n", "said\nlocked\n", "exit code 3: locked"),
+        ("puppet apply ended with exit status 3 (killed by signal 42)", "gone\n", "", "exit code 3: gone"),
+        ("ansible-playbook ended with exit status 3", "", "", "ansible-playbook ended with exit status 3"),
+        (None, "", "locked\n", "exit code 3: locked"),
+        (None, "", "", "exit code 3"),
+    ],
+)
+def test_of_an_agent_that_says_no_more_than_the_code_the_last_line_is_told(
+    operator: Operator, reason: str | None, stderr: str, stdout: str, told: str
+) -> None:
+    task = operator.task(operator.workflow(), server="s")
+    agent = operator.agent(server="s")
+    said = {"deploy_status_code": 3, "deploy_stderr": stderr, "deploy_stdout": stdout, "reason": reason}
+    agent.report(agent.take(), "failed", **said)
+    assert operator.show(task)["status_reason"] == told
 
 
 def test_a_task_that_nobody_has_to_run_is_recorded_and_succeeds(operator: Operator) -> None:

@@ -139,6 +139,25 @@ def test_undo_takes_succeeded_tasks_back_in_reverse_order(operator: Operator) ->
     }
 
 
+def test_an_undo_gets_the_outputs_that_its_task_was_given_and_hidden_ones_stay_hidden(operator: Operator) -> None:
+    both = [{"name": "y", "type": "Json"}, {"name": "pw"}]
+    given = {"said": {"get_output": ["a", "y"]}, "secret": {"get_output": ["a", "pw"]}}
+    tasks: list[dict[str, Any]] = [
+        {"name": "a", "definition": {**DEFINITION, "outputs": both}, "hidden_outputs": ["pw"]},
+        {"name": "b", "undo": UNDO, "input_values": given},
+    ]
+    workflow_id = sealed(operator, tasks)
+    agent = operator.agent(server="s")
+    looks_like_a_reference = {"get_output": ["a", "pw"]}
+    agent.report(agent.take(), outputs={"y": looks_like_a_reference, "pw": "s3cret"})
+    run(agent, 1)
+    operator.call("POST", f"/v1/workflows/{workflow_id}/undo")
+    undo = agent.take()
+    assert undo["input_values"] == {"said": looks_like_a_reference, "secret": "s3cret"}
+    shown = named(operator, workflow_id)["undo of b"]
+    assert (shown["input_values"]["secret"], shown["hidden_inputs"]) == ("******", ["secret"])
+
+
 def test_a_failed_undo_is_reported_and_the_others_go_on(operator: Operator) -> None:
     workflow_id = sealed(operator, [{"name": "a", "undo": UNDO}, {"name": "b", "undo": UNDO, "requires": ["a"]}])
     agent = operator.agent(server="s")
@@ -258,6 +277,29 @@ def test_g27_hidden_values_are_masked_and_reach_only_the_lease_holder(operator: 
     path = f"/v1/workflows/{workflow_id}/tasks/{task['id']}"
     assert operator.call("GET", path, params={"reveal": "true"}).json()["outputs"] == {"y": "canary-out"}
     assert agent.take()["input_values"] == {"x": "canary-out"}
+
+
+def test_the_inputs_that_are_to_be_exported_are_told_to_the_agent_and_to_the_undo(operator: Operator) -> None:
+    fields: dict[str, Any] = {
+        "definition": {"group": "script", "config": "", "outputs": [{"name": "token"}]},
+        "input_values": {"pw": "canary"},
+        "hidden_inputs": ["pw"],
+        "hidden_outputs": ["token"],
+        "environment_inputs": ["token", "pw"],
+        "undo": {"group": "script", "config": ""},
+    }
+    task = operator.task(operator.workflow(), server="s", **fields)
+    plain = operator.task(operator.workflow(), server="s")
+    agent = operator.agent(server="s")
+    first, second = agent.take(), agent.take()
+    assert (first["environment_inputs"], second["environment_inputs"]) == (["token", "pw"], [])
+    assert operator.show(task)["environment_inputs"] == ["token", "pw"]
+    assert operator.show(plain)["environment_inputs"] == []
+    agent.report(first, outputs={"token": "t"})
+    operator.call("POST", f"/v1/workflows/{task['workflow_id']}/tasks/{task['id']}/undo")
+    undo = agent.take()
+    assert undo["environment_inputs"] == ["token", "pw"]
+    assert undo["input_values"] == {"token": "t", "pw": None}, "a hidden input is erased when its task ends"
 
 
 def test_the_log_is_read_as_it_is_written(operator: Operator) -> None:

@@ -37,6 +37,7 @@ def wire_task(config: Any = "", **fields: Any) -> Wire:
         "input_values": {},
         "hidden_inputs": [],
         "hidden_outputs": [],
+        "environment_inputs": [],
         "server": "s1",
         **fields,
     }

@@ -39,7 +39,7 @@ class Case:
 
 
 UNCONFIRMED = "the guest may still be running it"
-SKIPPED = "of action DELETE was skipped: no agent picked it up"
+SKIPPED = "of action DELETE was skipped: no agent picked it up within 60 s ([heat_workflow] delete_wait of heat-engine"
 DEADLINE = "deadline"  # the agent and the API each say it in their way; who is first is chance
 CASES = [
     Case("alive", "running", "delete", "DELETE_COMPLETE"),
@@ -107,7 +107,7 @@ class Stage:
         properties: dict[str, Any] = {"server": "nobody-is-there"} if self.case.agent == "never" else {}
         if self.case.task == "none":
             text = "true"
-            properties |= {"actions": ["CREATE", "UPDATE", "DELETE"], "pickup_timeout": 3}
+            properties |= {"actions": ["CREATE", "UPDATE", "DELETE"]}
         made: dict[str, Any] = self.hot.template(say=self.hot.task(self.hot.script(text), **properties))
         return made
 

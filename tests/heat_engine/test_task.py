@@ -182,10 +182,25 @@ def test_no_signal_does_not_wait(hot: Any, stacks: Stacks, tasks_of: Callable[[S
     assert stack.outputs == {"out": None}
 
 
-def test_an_ungrouped_config_is_recorded(hot: Any, stacks: Stacks, tasks_of: Callable[[Stack], list[Task]]) -> None:
-    note = hot.task({"config": "a note"})
-    stack = stacks.create("noted", hot.template(note=note))
-    assert [added["definition"]["group"] for added in tasks_of(stack)] == ["Heat::Ungrouped"]
+def test_what_has_nothing_to_run_is_recorded_and_says_so(
+    hot: Any, stacks: Stacks, tasks_of: Callable[[Stack], list[Task]]
+) -> None:
+    here = {"server": {"get_resource": "machine"}}
+    empty = {"type": "OS::HeatWorkflow::Task", "properties": here}
+    many = {"type": "OS::HeatWorkflow::TaskGroup", "properties": {"servers": {"m": {"get_resource": "machine"}}}}
+    tasks = {"step": {**here, "definition": {"config": "a note"}}}
+    flow = {"type": "OS::HeatWorkflow::Workflow", "properties": {"tasks": tasks}}
+    stack = stacks.create("noted", hot.template(note=hot.task({"config": "a note"}), empty=empty, many=many, flow=flow))
+    assert [added["definition"]["group"] for added in tasks_of(stack)] == ["Heat::Ungrouped"] * 3
+    events = [str(event.resource_status_reason) for event in stack.events()]
+    no_hook = "nothing to run: the group of its config is Heat::Ungrouped; give that of a hook, such as script"
+    nothing = "nothing to run: it has neither 'config' nor 'definition', or an empty one"
+    assert sorted(told for told in events if "nothing to run" in told) == [
+        f"task empty: {nothing}",
+        f"task many: {nothing}",
+        f"task note: {no_hook}",
+        f"task step: {no_hook}",
+    ]
 
 
 def test_a_task_that_nobody_picks_up_says_so(hot: Any, stacks: Stacks) -> None:
@@ -204,14 +219,19 @@ def test_any_agent_with_the_capability_may_run_it(hot: Any, stacks: Stacks) -> N
     assert stack.outputs == {"result": "done"}
 
 
-def test_a_hidden_output_is_refused_unless_exposed(hot: Any, stacks: Stacks) -> None:
+def test_a_hidden_output_that_is_read_is_refused_unless_exposed(hot: Any, stacks: Stacks) -> None:
     secret = hot.script("printf s3cret > $heat_outputs_path.password", "password")
-    outputs = {"password": {"get_attr": ["secret", "password"]}}
-    hidden = hot.task(secret, hidden_outputs=["password"])
-    stack = stacks.create("hidden", hot.template(outputs, secret=hidden))
-    assert stack.outputs == {"password": None}
+    read = {"get_attr": ["secret", "password"]}
+    hidden, use = hot.task(secret, hidden_outputs=["password"]), hot.task(hot.script("true"), input_values={"p": read})
+    refusal = "task secret: output password is hidden, and resource use reads it by get_attr; set expose_hidden"
+    with pytest.raises(Exception, match=refusal):
+        stacks.create("hidden", hot.template(secret=hidden, use=use))
+    stack = stacks.create("hidden", hot.template({"all": {"get_attr": ["secret", "outputs"]}}, secret=hidden))
+    assert stack.outputs == {"all": {}}
+    with pytest.raises(Exception, match="output password is hidden, and output password of the stack reads it"):
+        stack.update(hot.template({"password": read}, secret=hidden))
     shown = hot.task(secret, hidden_outputs=["password"], expose_hidden=True)
-    stack.update(hot.template(outputs, secret=shown))
+    stack.update(hot.template({"password": read}, secret=shown))
     assert stack.outputs == {"password": "s3cret"}
 
 

@@ -12,6 +12,7 @@ import pytest
 from devcloud.stacks import Stack, Stacks
 from heat_workflow.client import Client
 from heat_workflow.shapes import Task
+from tests.heat_engine.servers import servers_of
 
 Tasks = Callable[[Stack], list[Task]]
 
@@ -20,17 +21,17 @@ class Diary:
     """What scripts said, line by line, in the order in which they ran."""
 
     def __init__(self, path: pathlib.Path, hot: Any) -> None:
-        self._path = path
+        self.path = path
         self._hot = hot
 
     @property
     def lines(self) -> list[str]:
-        return self._path.read_text().splitlines() if self._path.exists() else []
+        return self.path.read_text().splitlines() if self.path.exists() else []
 
     def script(self, text: str, *outputs: str, **inputs: str) -> dict[str, Any]:
         """A definition that writes the text down; what else it does may follow after a semicolon."""
         said, _, rest = text.partition(";")
-        made: dict[str, Any] = self._hot.script(f"echo {said} >> {self._path}\n{rest.strip()}", *outputs, **inputs)
+        made: dict[str, Any] = self._hot.script(f"echo {said} >> {self.path}\n{rest.strip()}", *outputs, **inputs)
         return made
 
     def task(self, name: str, undo: str | None = None, **properties: Any) -> dict[str, Any]:
@@ -161,3 +162,87 @@ def test_an_undo_that_no_agent_takes_is_skipped_and_an_event_says_so(hot: Any, s
     assert any(
         reason.startswith("undo of say was skipped: no agent picked it up") for reason in reasons(stacks, stack, "say")
     )
+
+
+def test_the_order_of_undo_holds_where_two_agents_could_break_it(
+    hot: Any, stacks: Stacks, diary: Diary, cloud: Any
+) -> None:
+    """Each undo takes its time, and the next one is another agent's: it would be first if nobody held it back."""
+
+    def script(name: str) -> dict[str, Any]:
+        return diary.script(f"undo {name}; sleep 0.5; echo done {name} >> {diary.path}")
+
+    def task(name: str, server: str, after: str | None) -> dict[str, Any]:
+        made = diary.task(
+            name, server=server, input_values={"x": {"get_attr": [after, "deploy_stdout"]}} if after else {}
+        )
+        made["properties"]["undo"] = script(name)
+        return made
+
+    def group(name: str, after: str | None) -> dict[str, Any]:
+        asked = {
+            "definition": hot.script("true"),
+            "servers": dict(zip("ab", servers, strict=True)),
+            "undo": script(name),
+        }
+        made = {"type": "OS::HeatWorkflow::TaskGroup", "properties": asked}
+        return {**made, "depends_on": after} if after else made
+
+    def inline(name: str, server: str, after: str | None) -> dict[str, Any]:
+        asked = {"definition": hot.script("true"), "server": server, "undo": script(name)}
+        return {**asked, "requires": [after] if after else []}
+
+    def chain(kind: Any, names: list[str], places: list[str]) -> dict[str, Any]:
+        before = [None, *names]
+        return {name: kind(name, place, after) for name, place, after in zip(names, places, before)}
+
+    with servers_of(cloud, ("a", "b")) as fleet:
+        servers = [fleet["a"], fleet["b"]]
+        turns = [fleet["a"], fleet["b"], fleet["a"], fleet["b"]]
+        flow = {"tasks": chain(inline, ["i1", "i2", "i3", "i4"], turns)}
+        resources = {
+            **chain(task, ["t1", "t2", "t3", "t4"], turns),
+            "g1": group("g1", None),
+            "g2": group("g2", "g1"),
+            "flow": {"type": "OS::HeatWorkflow::Workflow", "properties": flow},
+        }
+        bad = {**inline("bad", fleet["a"], "i4"), "definition": hot.script("exit 1")}
+        falls = {"tasks": {**flow["tasks"], "bad": bad}, "on_failure": "undo"}
+        source = hot.template(**resources)
+        del source["resources"]["machine"]
+        stack = stacks.create("order", source)
+        stack.update({**source, "resources": {"more": {"type": "OS::Heat::None"}}})
+        lines = [line for line in diary.lines if line.startswith(("undo", "done"))]
+        assert pairs(lines, "t") == ["t4", "t3", "t2", "t1"]
+        assert pairs(lines, "i") == ["i4", "i3", "i2", "i1"]
+        groups = [line for line in lines if line.split()[1][0] == "g"]
+        assert [line.split()[1] for line in groups] == ["g2"] * 4 + ["g1"] * 4, "all of one before any of the other"
+        diary.path.unlink()
+        failing = {"type": "OS::HeatWorkflow::Workflow", "properties": falls}
+        stack.update({**source, "resources": {"flow": failing}}, wait=False)
+        stack.wait_until(lambda: stack.status == "UPDATE_FAILED")
+        assert pairs(diary.lines, "i") == ["i4", "i3", "i2", "i1"]
+
+
+def pairs(lines: list[str], letter: str) -> list[str]:
+    """Who undid, in order; each was done before the next began."""
+    words = [line.split() for line in lines if line.split()[1][0] == letter]
+    assert [word for word, _ in words] == ["undo", "done"] * (len(words) // 2)
+    return [name for word, name in words if word == "done"]
+
+
+def test_an_undo_in_a_workflow_gets_the_outputs_that_its_task_was_given(
+    hot: Any, stacks: Stacks, diary: Diary, cloud: Any
+) -> None:
+    with servers_of(cloud, ("a",)) as fleet:
+        one = {"definition": diary.script("one; printf made > $heat_outputs_path.y", "y"), "server": fleet["a"]}
+        two = {
+            "definition": diary.script("two $x", x="String"),
+            "server": fleet["a"],
+            "input_values": {"x": {"get_output": ["one", "y"]}},
+            "undo": diary.script("undo $x"),
+        }
+        flow = {"type": "OS::HeatWorkflow::Workflow", "properties": {"tasks": {"one": one, "two": two}}}
+        stack = stacks.create("given", {"heat_template_version": "2021-04-16", "resources": {"flow": flow}})
+        stack.delete()
+    assert diary.lines == ["one", "two made", "undo made"]

@@ -10,7 +10,7 @@ import pytest
 from heat_workflow import errors, model
 from heat_workflow.model import NewTask
 from heat_workflow.store import Store
-from heat_workflow.taskqueue import TaskQueue, adding, announcing
+from heat_workflow.taskqueue import TaskQueue, adding, announcing, sessions
 from heat_workflow.taskqueue.claiming import Claimed
 from heat_workflow.taskqueue.polling import Polls
 from heat_workflow.wakeup import Wakeups
@@ -27,7 +27,7 @@ class Deaf:
         self.bells = Wakeups(recheck=3600)
         self.polls = Polls(TaskQueue(store, self.bells), self.bells, self.place)
 
-    async def poll(self, agent_id: str) -> asyncio.Task[Claimed | None]:
+    async def poll(self, agent_id: str, bare: bool = False) -> asyncio.Task[Claimed | None]:
         """A poll of the agent that has looked once, found nothing and waits."""
         agent = await self.store.read(lambda tx: tx.find_agent(agent_id))
         assert agent is not None
@@ -37,7 +37,7 @@ class Deaf:
             waits.set()
             return asyncio.get_running_loop().create_future()
 
-        poll = asyncio.create_task(self.polls.claim(agent, facts.new_id(), 30, stays))
+        poll = asyncio.create_task(self.polls.claim(agent, facts.new_id(), 30, stays, bare))
         async with asyncio.timeout(10):
             await waits.wait()
         return poll
@@ -60,6 +60,23 @@ async def test_a_poll_left_waiting_at_another_replica_takes_nothing(empty: Datab
         claimed = await asyncio.wait_for(newer, 10)
         assert claimed is not None
         assert (claimed.task.id, claimed.task.attempt) == (task.id, 1)
+
+
+async def test_s71_a_poll_without_the_nonce_takes_nothing_once_the_session_has_shown_its_own(empty: Database) -> None:
+    workflow, agent = facts.workflow(), facts.agent(nonce="n", polls_at=None)
+    async with empty.replica() as (store, _):
+        replica = Deaf(store)
+        await insert(store, workflows=[workflow], agents=[agent])
+        poll = await replica.poll(agent.id, bare=True)
+        await store.write(lambda tx: sessions.note_claims_with_nonce(tx, agent.id, "n"))
+        wanted = NewTask(name="t", definition=facts.DEFINITION, spec={})
+        [task], _ = await store.write(lambda tx: adding.add_tasks(tx, facts.PROJECT, workflow.id, [wanted]))
+        replica.bells.publish({announcing.route_key(model.ProjectId(facts.PROJECT), ""): 1})
+        with pytest.raises(errors.Conflict, match="another process"):
+            await asyncio.wait_for(poll, 10)
+        found = await store.read(lambda tx: tx.find_task(facts.PROJECT, task.id))
+        assert found is not None
+        assert found.state is model.TaskState.READY
 
 
 async def test_an_agent_that_comes_back_to_its_replica_polls_there_again(empty: Database) -> None:

@@ -39,7 +39,8 @@ async def test_the_numbers_are_read_from_the_index_of_unfinished_tasks(empty: Da
             connection.exec_driver_sql("SET enable_seqscan = off")
         plan = str(connection.exec_driver_sql(explain + text.replace("%", "%%")).fetchall())
     engine.dispose()
-    assert "task_live" in plan, plan
+    small = ("task_live", "task_claimable") if name == "OLDEST_READY" else ("task_live",)  # of unfinished tasks alone
+    assert any(index in plan for index in small), plan
 
 
 async def test_agents_are_counted_by_state_and_version_without_the_revoked(store: Store) -> None:

@@ -6,8 +6,9 @@ from __future__ import annotations
 import asyncio
 
 from heat_workflow import errors
-from heat_workflow.model import Usage
+from heat_workflow.model import Json, NewTask, Usage
 from heat_workflow.store import Store, Tx
+from heat_workflow.taskqueue import adding
 from tests.harness import facts
 from tests.harness.stores import insert, together
 
@@ -54,3 +55,32 @@ async def test_many_writers_lose_no_count(store: Store) -> None:
     await insert(store, workflows=[workflow])
     await asyncio.gather(*(store.write(lambda tx: tx.grow(workflow.id, 10)) for _ in range(40)))
     assert await usage(store) == Usage(1, 0, 400)
+
+
+async def test_s68_what_a_request_adds_is_foreseen_before_anything_is_made(store: Store) -> None:
+    workflow = facts.workflow()
+    await insert(store, workflows=[workflow])
+    spec: dict[str, Json] = {
+        "input_values": {"big": "ä" * 5000, "id": {"get_server": "id"}, "secret": "s" * 5000},
+        "hidden_inputs": ["secret"],
+        "undo": {"group": "script", "config": "u" * 3000},
+    }
+    one = NewTask("one", facts.DEFINITION, spec, server="s")
+    many = NewTask("many", facts.DEFINITION, spec, servers={f"n{n}": f"s{n}" for n in range(20)}, requires=["one"])
+    foreseen: list[tuple[Usage, Usage]] = []
+
+    def refuse(growth: Usage) -> None:
+        raise errors.TooLarge(str(growth.bytes))
+
+    def add(tx: Tx, refused: bool) -> Usage:
+        tx.ceiling = refuse if refused else lambda growth: foreseen.append((growth, tx.growth))
+        adding.add_tasks(tx, workflow.project_id, workflow.id, [one, many])
+        return tx.growth
+
+    assert [type(answer) for answer in await together(store.write(lambda tx: add(tx, True)))] == [errors.TooLarge]
+    assert (await usage(store)).tasks == 0
+    grown = await store.write(lambda tx: add(tx, False))
+    growth, made = foreseen[-1]  # a long transaction is begun again elsewhere
+    assert made == Usage()
+    assert (growth.tasks, grown.tasks) == (21, 21)
+    assert 0.9 * grown.bytes < growth.bytes <= grown.bytes

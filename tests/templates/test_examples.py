@@ -140,7 +140,7 @@ def test_undo(stacks: Stacks, tmp_path: pathlib.Path) -> None:
     [
         ("structured", {"summary": "nginx on 80 and 443"}),
         ("retry", {"attempts": "3"}),
-        ("hidden", {"length": "13", "accepted": "yes"}),
+        ("hidden", {"length": "13", "accepted": "yes", "told": "yes"}),
         ("concurrency_key", {"status_codes": {"left": 0, "right": 0}}),
         ("capabilities", {"signature": "signed image-1"}),
     ],
@@ -169,3 +169,19 @@ def test_groups_and_structured_configs_for_stock_heat_run_unchanged(stacks: Stac
     expected = {"motd": "to all: hello", "missing": None, "kept": {"get_input": "greeting", "and": "more"}}
     assert configs["structured"] == expected
     assert configs["structured_group/east"] == configs["structured_alias/west"] == expected
+
+
+def test_servers_that_a_resource_group_or_a_nested_stack_makes(stacks: Stacks) -> None:
+    stock = pathlib.Path(__file__).parent / "stock" / "resource_group.yaml"
+    drop_in = TEMPLATES / "environments" / "drop-in.yaml"
+    stack = stacks.create("made", stock, environment=drop_in)
+    said = {
+        "by_map": {"0": "CREATE after CREATE after nobody", "1": "CREATE after CREATE after nobody"},
+        "by_attributes": {"0": "CREATE after nobody"},
+        "by_name": "CREATE after nobody",
+        "nested": "CREATE after nobody",
+    }
+    assert stack.outputs == said
+    stack.update(stock, environment=drop_in, parameters={"count": 3})
+    said["by_map"] = dict.fromkeys("012", "CREATE after CREATE after nobody")
+    assert stack.outputs == said, "it ran on the new server alone"

@@ -71,7 +71,12 @@ TABLE = [
         "plan plan-adapter model errors",
         "yaml",
     ),
-    room("plan-adapter", "heat_workflow/plan/hot.py", "plan edges errors", "heat oslo_config oslo_service"),
+    room(
+        "plan-adapter",
+        "heat_workflow/plan/hot.py heat_workflow/plan/checking.py",
+        "plan plan-adapter edges errors",
+        "heat oslo_config oslo_service",
+    ),
     room(
         "resources",
         "heat_workflow/client_plugin.py heat_workflow/resources",

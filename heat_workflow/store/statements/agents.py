@@ -53,6 +53,7 @@ LIST_TOMBSTONES = (
     .order_by(t.agent.c.revoked_at)
     .limit(p("most", type_=sa.Integer))
 )
+AGENTS_KEPT = sa.select(sa.func.count()).where(t.agent.c.project_id == p("project_id"), t.agent.c.state != _REVOKED)
 COUNT_AGENTS = (
     sa.select(t.agent.c.state, t.agent.c.version, sa.func.count())
     .where(t.agent.c.state != _REVOKED)
@@ -65,6 +66,12 @@ LIST_AGENT_EVENTS = (
     sa.select(t.agent_event)
     .where(t.agent_event.c.agent_id == p("agent_id"), t.agent_event.c.id > p("after"))
     .order_by(t.agent_event.c.id)
+    .limit(p("most", type_=sa.Integer))
+)
+RECENT_AGENT_EVENTS = (
+    sa.select(t.agent_event.c.type, t.agent_event.c.at)
+    .where(t.agent_event.c.agent_id == p("agent_id"))
+    .order_by(t.agent_event.c.id.desc())
     .limit(p("most", type_=sa.Integer))
 )
 LIST_TASK_EVENTS = (

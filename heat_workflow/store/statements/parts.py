@@ -9,9 +9,13 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam as p
 
 from heat_workflow import model
+from heat_workflow.store import tables
 
 UNFINISHED = [state.value for state in model.UNFINISHED]
-HELD = [state.value for state in model.HELD]
+# Said as the partial indexes say it, or SQLite would not use those.
+IS_LIVE = sa.text(tables.LIVE)
+IS_HELD = sa.text(tables.HELD)
+IS_READY = sa.text(tables.READY)
 
 
 def literals(column: sa.Column[Any], values: list[str]) -> sa.ColumnElement[bool]:

@@ -11,15 +11,11 @@ from sqlalchemy import bindparam as p
 
 from heat_workflow import model
 from heat_workflow.store import tables as t
-from heat_workflow.store.statements.parts import HELD, UNFINISHED, assigned, literals
+from heat_workflow.store.statements.parts import IS_HELD, IS_LIVE, IS_READY, UNFINISHED, assigned, literals
 
-_LIVE = sa.text(t.LIVE)  # said as the partial index says it, or SQLite would not use that
-COUNT_UNFINISHED = sa.select(t.task.c.state, sa.func.count()).where(_LIVE).group_by(t.task.c.state)
+COUNT_UNFINISHED = sa.select(t.task.c.state, sa.func.count()).where(IS_LIVE).group_by(t.task.c.state)
 OLDEST_READY = (
-    sa.select(t.task.c.ready_at)
-    .where(_LIVE, t.task.c.state == sa.literal_column(f"'{model.TaskState.READY.value}'"))
-    .order_by(t.task.c.ready_at)
-    .limit(sa.literal_column("1"))
+    sa.select(t.task.c.ready_at).where(IS_LIVE, IS_READY).order_by(t.task.c.ready_at).limit(sa.literal_column("1"))
 )
 HAS_UNFINISHED: sa.Select[Any] = (
     sa.select(sa.literal_column("1"))
@@ -33,16 +29,23 @@ HAS_ATTACHED: sa.Select[Any] = (
 )
 FIND_TASK = sa.select(t.task).where(t.task.c.id == p("id"))
 FEW = 8  # names that a statement of their own is kept for
+MANY = 200  # names in one statement
 
 
 @functools.cache
-def find_names(count: int) -> sa.Select[Any]:
-    """The tasks of a workflow that hold one of so many names, are in a fan-out of that name, or have it as their id."""
+def find_names(count: int) -> sa.CompoundSelect[Any]:
+    """The tasks of a workflow that hold one of so many names, are in a fan-out of that name, or have it as their id.
+
+    Each by its own index; a task that fits in two ways comes twice.
+    """
     c = t.task.c
-    holds = c.holds_name == sa.literal_column("1")
-    each: list[sa.BindParameter[str]] = [p(f"name_{n}") for n in range(count)]
-    fits = [sa.or_(sa.and_(holds, sa.or_(c.name == name, c.fanout == name)), c.id == name) for name in each]
-    return sa.select(t.task).where(c.workflow_id == p("workflow_id"), sa.or_(sa.false(), *fits)).order_by(c.seq)
+    wanted: list[sa.BindParameter[str]] = [p(f"name_{n}") for n in range(count)]
+    here, holds = c.workflow_id == p("workflow_id"), c.holds_name == sa.literal_column("1")
+    return sa.union_all(
+        sa.select(t.task).where(here, holds, c.name.in_(wanted)),
+        sa.select(t.task).where(here, holds, c.fanout.in_(wanted)),
+        sa.select(t.task).where(here, c.id.in_(wanted)),
+    )
 
 
 LIST_TASKS = sa.select(t.task).where(t.task.c.workflow_id == p("workflow_id")).order_by(t.task.c.seq)
@@ -88,7 +91,7 @@ def save_task(*changed: str) -> sa.Update:
 LOCK_TO_CLAIM: sa.Select[Any] = (
     sa.select(sa.literal_column("1"))
     .select_from(t.task)
-    .where(t.task.c.id == p("id"), t.task.c.state == sa.literal_column(f"'{model.TaskState.READY.value}'"))
+    .where(t.task.c.id == p("id"), IS_READY)
     .with_for_update(skip_locked=True)
 )
 REQUIREMENTS_OF = (
@@ -137,7 +140,7 @@ FIND_READY = (
     .where(
         t.task.c.project_id == p("project_id"),
         t.task.c.route == p("route"),
-        t.task.c.state == sa.literal_column(f"'{model.TaskState.READY.value}'"),
+        IS_READY,
         sa.exists().where(
             t.workflow.c.id == t.task.c.workflow_id,
             literals(t.workflow.c.state, [model.WorkflowState.ACTIVE.value, model.WorkflowState.UNDOING.value]),
@@ -163,7 +166,7 @@ READY_WITH_KEY = (
     .where(
         t.task.c.project_id == p("project_id"),
         t.task.c.concurrency_key == p("concurrency_key"),
-        t.task.c.state == sa.literal_column(f"'{model.TaskState.READY.value}'"),
+        IS_READY,
     )
     .order_by(t.task.c.rank, t.task.c.ready_at)
     .limit(p("most", type_=sa.Integer))
@@ -204,7 +207,7 @@ SAVE_SPEC = (
 )
 RUNNING_TASKS = (
     sa.select(t.task.c.agent_id, t.task.c.id)
-    .where(t.task.c.agent_id.in_(p("agent_ids", expanding=True)), literals(t.task.c.state, HELD))
+    .where(t.task.c.agent_id.in_(p("agent_ids", expanding=True)), IS_HELD)
     .order_by(t.task.c.started_at, t.task.c.id)
 )
-HELD_TASKS = sa.select(t.task).where(t.task.c.agent_id == p("agent_id"), literals(t.task.c.state, HELD))
+HELD_TASKS = sa.select(t.task).where(t.task.c.agent_id == p("agent_id"), IS_HELD)

@@ -32,7 +32,9 @@ class Agents(Base):
         return None if row is None else rows.agent_of(row)
 
     def insert_agent(self, agent: model.Agent) -> bool:
-        return self._insert_missing(tables.agent, rows.agent_row(agent))
+        inserted = self._insert_missing(tables.agent, rows.agent_row(agent))
+        self._agents_added += inserted
+        return inserted
 
     def save_agent(self, agent: model.Agent) -> None:
         row = rows.agent_row(agent)
@@ -92,6 +94,9 @@ class Agents(Base):
 
     def list_agent_events(self, agent_id: str, after: int, limit: int) -> list[dict[str, Any]]:
         return [_event_of(row) for row in self._run(st.LIST_AGENT_EVENTS, agent_id=agent_id, after=after, most=limit)]
+
+    def recent_agent_events(self, agent_id: str, limit: int) -> list[tuple[str, float]]:
+        return [(type_, at) for type_, at in self._run(st.RECENT_AGENT_EVENTS, agent_id=agent_id, most=limit)]
 
     def list_task_agent_events(self, task_id: str, limit: int) -> list[dict[str, Any]]:
         return [_event_of(row) for row in self._run(st.LIST_TASK_EVENTS, task_id=task_id, most=limit)]

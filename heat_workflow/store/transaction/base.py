@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -33,9 +33,10 @@ class Base:
         self._now = now
         self._events: dict[str, list[tuple[str, str | None, str]]] = {}
         self._grown: dict[str, tuple[int, int]] = {}  # by workflow, tasks and bytes
-        self._workflows_added = 0
+        self._workflows_added = self._agents_added = 0
         self.wakes: collections.Counter[str] = collections.Counter()
         self.finished: list[str] = []  # the states that tasks came to
+        self.ceiling: Callable[[model.Usage], None] | None = None
 
     @property
     def now(self) -> float:
@@ -71,7 +72,12 @@ class Base:
     @property
     def growth(self) -> model.Usage:
         tasks = sum(tasks for tasks, _ in self._grown.values())
-        return model.Usage(self._workflows_added, tasks, sum(size for _, size in self._grown.values()))
+        size = sum(size for _, size in self._grown.values())
+        return model.Usage(self._workflows_added, tasks, size, self._agents_added)
+
+    def foresee(self, growth: model.Usage) -> None:
+        if self.ceiling is not None:
+            self.ceiling(growth)
 
     def grow(self, workflow_id: str, size: int, tasks: int = 0) -> None:
         before = self._grown.get(workflow_id, (0, 0))

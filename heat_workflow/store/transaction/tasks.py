@@ -14,8 +14,6 @@ from heat_workflow.store import rows, tables
 from heat_workflow.store.statements import tasks as st
 from heat_workflow.store.transaction.base import Base, chunks
 
-_ROW = 1024  # bytes that a task, its attempt and its events take besides what the caller said
-
 
 class Tasks(Base):
     """Rows of tasks."""
@@ -43,21 +41,17 @@ class Tasks(Base):
         return [rows.task_of(row) for row in self._connection.execute(query.order_by(c.seq).limit(limit))]
 
     def find_names(self, workflow_id: str, names: Iterable[str]) -> list[model.Task]:
-        c = tables.task.c
-        found: list[model.Task] = []
         wanted = sorted(set(names))
-        if len(wanted) <= st.FEW:
-            places = {f"name_{n}": name for n, name in enumerate(wanted)}
-            return [
-                rows.task_of(row) for row in self._run(st.find_names(len(wanted)), workflow_id=workflow_id, **places)
-            ]
-        for chunk in chunks(wanted):
-            query = sa.select(tables.task).where(
-                c.workflow_id == workflow_id,
-                sa.or_(sa.and_(c.holds_name == 1, sa.or_(c.name.in_(chunk), c.fanout.in_(chunk))), c.id.in_(chunk)),
-            )
-            found += [rows.task_of(row) for row in self._connection.execute(query.order_by(c.seq))]
-        return found
+        found: dict[str, model.Task] = {}
+        for start in range(0, len(wanted), st.MANY):
+            chunk = wanted[start : start + st.MANY]
+            count = next(size for size in (*range(1, st.FEW + 1), st.MANY) if size >= len(chunk))
+            padded = [*chunk, *[chunk[0]] * (count - len(chunk))]  # so that few statements serve every number
+            places = {f"name_{n}": name for n, name in enumerate(padded)}
+            for row in self._run(st.find_names(count), workflow_id=workflow_id, **places):
+                task = rows.task_of(row)
+                found[task.id] = task
+        return sorted(found.values(), key=lambda task: task.seq)
 
     def insert_tasks(self, tasks: Sequence[model.Task], definitions: Mapping[str, model.Json]) -> None:
         shared = {(task.project_id, task.definition_id) for task in tasks}
@@ -66,7 +60,7 @@ class Tasks(Base):
         new = [rows.task_row(task) for task in tasks]
         self._many(st.INSERT_TASK, new)
         for row in new:
-            self.grow(row["workflow_id"], _ROW + len(row["spec"]), tasks=1)
+            self.grow(row["workflow_id"], model.TASK_ROW + len(row["spec"]), tasks=1)
         if tasks:
             self.grow(tasks[0].workflow_id, sum(len(rows.dump(body)) for body in definitions.values()))
 

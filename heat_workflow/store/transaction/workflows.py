@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import sqlalchemy as sa
 
 from heat_workflow import model
 from heat_workflow.store import rows, tables
 from heat_workflow.store.statements import workflows as st
+from heat_workflow.store.statements.agents import AGENTS_KEPT
 from heat_workflow.store.transaction.base import Base
+
+_PAGE = 500  # workflows looked through at a time for those with a tag
 
 
 class Workflows(Base):
@@ -30,7 +35,8 @@ class Workflows(Base):
         return inserted
 
     def usage(self, project_id: str) -> model.Usage:
-        return model.Usage(*(int(count or 0) for count in self._one(st.USAGE, project_id=project_id)))
+        counts = (*self._one(st.USAGE, project_id=project_id), *self._one(AGENTS_KEPT, project_id=project_id))
+        return model.Usage(*(int(count or 0) for count in counts))
 
     def save_workflow(self, workflow: model.Workflow) -> None:
         row = rows.workflow_row(workflow)
@@ -57,15 +63,19 @@ class Workflows(Base):
             if name in filters:
                 query = query.where(c[name] == filters[name])
         query = self._after(query, tables.workflow, project_id, marker).order_by(c.created_at, c.id)
-        found = (rows.workflow_of(row) for row in self._connection.execute(query))
         tag = filters.get("tag")
-        page: list[model.Workflow] = []
-        for workflow in found:
-            if tag is None or tag in workflow.tags:
-                page.append(workflow)
-            if len(page) == limit:
-                break
-        return page
+        if tag is None:
+            return [rows.workflow_of(row) for row in self._connection.execute(query.limit(limit))]
+        tagged = (workflow for workflow in self._all(query) if tag in workflow.tags)
+        return list(itertools.islice(tagged, limit))
+
+    def _all(self, query: sa.Select[Any]) -> Iterator[model.Workflow]:
+        """Everything that the ordered query finds, read page by page as far as it is wanted."""
+        for offset in itertools.count(0, _PAGE):
+            page = self._connection.execute(query.limit(_PAGE).offset(offset)).fetchall()
+            yield from (rows.workflow_of(row) for row in page)
+            if len(page) < _PAGE:
+                return
 
     def count_tasks(self, workflow_id: str) -> dict[str, int]:
         return dict(self._run(st.COUNT_TASKS, workflow_id=workflow_id).fetchall())

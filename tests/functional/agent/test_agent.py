@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.functional.agent.conftest import Add, Boot
 from tests.harness.callers import Operator
 from tests.harness.machine import Machine, is_alive, wait_for
@@ -31,7 +33,55 @@ def test_a_script_gets_its_inputs_and_its_outputs_come_back(machine: Machine, ad
 def test_an_exit_status_is_a_failure_that_says_so(machine: Machine, add: Add, finished: Finished) -> None:
     task = finished(add("exit 7\n"))
     assert (task["state"], task["deploy_status_code"]) == ("failed", 7)
-    assert "exit status 7" in task["status_reason"]
+    assert "exit code 7" in task["status_reason"]
+
+
+def test_a_large_input_is_refused_where_the_script_reads_it_as_a_variable_and_whole_in_the_file(
+    machine: Machine, add: Add, finished: Finished, tmp_path: Path
+) -> None:
+    values = {"big": "x" * 200_000}
+    refused = finished(add(f"touch {tmp_path}/ran; echo ${{#big}}\n", input_values=values))
+    assert (refused["state"], refused["deploy_status_code"]) == ("failed", None)
+    assert "input big is too large for the environment: it has 200000 bytes" in refused["status_reason"]
+    assert not (tmp_path / "ran").exists()
+    reads = "#!/usr/bin/env python3\nimport json, sys\nprint(len(json.load(sys.stdin)['big']))\n"
+    task = finished(add(reads, input_values=values))
+    assert (task["state"], task["deploy_stdout"]) == ("succeeded", "200000\n")
+    assert task["status_reason"] == "inputs too large for the environment, only in $HW_INPUTS_FILE: big"
+
+
+@pytest.mark.parametrize("page", ["hooks", "migration"])
+def test_the_line_that_the_pages_show_gets_at_a_hidden_input(
+    machine: Machine, add: Add, finished: Finished, page: str
+) -> None:
+    text = (Path(__file__).parents[3] / "doc" / "source" / "user" / f"{page}.rst").read_text()
+    (line,) = [line.strip() for line in text.splitlines() if line.startswith("    db_password=")]
+    hidden = {"input_values": {"db_password": 'it\'s "ours"'}, "hidden_inputs": ["db_password"]}
+    task = finished(add(f'#!/bin/sh -e\n{line}\necho "$db_password"\n', **hidden))
+    assert (task["state"], task["deploy_stdout"]) == ("succeeded", 'it\'s "ours"\n'), task["status_reason"]
+
+
+def test_as_many_large_inputs_as_a_script_may_read_do_start(machine: Machine, add: Add, finished: Finished) -> None:
+    values = dict.fromkeys("abcdefgh", "x" * 130_000)
+    task = finished(add("echo $a$b$c$d$e$f$g$h | wc -c; /bin/true $a\n", input_values=values))
+    assert (task["state"], task["deploy_stdout"]) == ("succeeded", "1040001\n"), task["status_reason"]
+
+
+def test_an_undo_that_reads_what_was_erased_is_refused_and_others_miss_it(
+    machine: Machine, add: Add, finished: Finished, operator: Operator
+) -> None:
+    def undone(config: str) -> Task:
+        hidden = {"hidden_inputs": ["pw"], "environment_inputs": ["pw"], "input_values": {"pw": "canary"}}
+        task = finished(add('test "$pw" = canary\n', undo={"group": "script", "config": config}, **hidden))
+        assert task["state"] == "succeeded", task["status_reason"]
+        path = f"/v1/workflows/{task['workflow_id']}/tasks/{task['id']}/undo"
+        return finished(operator.call("POST", path).json())
+
+    refused = undone("echo $pw\n")
+    assert refused["state"] == "failed"
+    assert "input pw was hidden, and erased when the task had ended" in refused["status_reason"]
+    assert "hidden_outputs" in refused["status_reason"]
+    assert undone("cat $HW_INPUTS_FILE\n")["deploy_stdout"] == "{}"
 
 
 def test_g8_a_cancel_ends_the_hook_and_what_called_setsid_within_seconds(
@@ -50,7 +100,7 @@ def test_g8_a_cancel_ends_the_hook_and_what_called_setsid_within_seconds(
 def test_a_timeout_ends_the_hook(machine: Machine, add: Add, finished: Finished) -> None:
     task = finished(add("echo begun\nsleep 100\n", timeout=1))
     assert (task["state"], task["deploy_stdout"]) == ("timed_out", "begun\n")
-    assert "timeout of 1 s" in task["status_reason"]
+    assert task["status_reason"] == "it ran longer than its timeout of 1 s; it last said: begun"
 
 
 def test_g10_an_agent_killed_in_mid_hook_goes_on_with_it_and_starts_nothing_again(

@@ -64,19 +64,34 @@ def test_a_program_of_the_groups_name_gets_the_config_and_gives_outputs(
     assert (got["deploy_server_id"], got["deploy_action"]) == ("s1", "CREATE")
 
 
+STATES = """file_|-x_|-/etc/x_|-managed:
+  comment: Source file salt://x not found
+  name: /etc/x
+  result: false
+  start_time: 10:00
+pkg_|-y_|-y_|-installed:
+  comment: fine
+  result: true
+"""
+SALT = json.dumps({"deploy_status_code": 1, "deploy_stderr": STATES})
+REFUSED = json.dumps({"deploy_status_code": 1, "deploy_stderr": 'tool: no such image\nSee "tool --help".\n'})
+
+
 @pytest.mark.parametrize(
     ("program", "state", "code", "words"),
     [
-        ("echo '{\"y\": 1}'; exit 3", "failed", 3, "exit status 3"),
+        ("echo '{\"y\": 1}'; exit 3", "failed", 3, "exit code 3"),
         ("exit 0", "failed", 1, "no answer: the tool it runs may be missing"),
-        ("exit 4", "failed", 4, "exit status 4 and gave no answer"),
+        ("exit 4", "failed", 4, "exit code 4, and nothing was written (the hook gave no answer)"),
         ("echo '{}'", "failed", 1, "an empty answer where outputs were due: y"),
-        ('echo \'{"y": 1, "deploy_status_code": 5}\'', "failed", 5, "status code 5"),
+        ('echo \'{"y": 1, "deploy_status_code": 5}\'', "failed", 5, "exit code 5"),
+        (f"printf %s '{REFUSED}'; echo log >&2", "failed", 1, "exit code 1: tool: no such image"),
+        (f"printf %s '{SALT}'", "failed", 1, "exit code 1: file.managed x: Source file salt://x not found"),
         ('echo \'{"y": 1, "deploy_status_code": "no"}\'', "failed", None, "'no', which is no number"),
         ("echo '{\"y\": 1}'", "succeeded", 0, ""),
         ("echo plain text", "succeeded", 0, ""),
-        ("echo plain text; exit 2", "failed", 2, "exit status 2"),
-        ("nosuchtool; exit $?", "failed", 127, "exit status 127"),
+        ("echo plain text; exit 2", "failed", 2, "exit code 2: plain text"),
+        ("nosuchtool; exit $?", "failed", 127, "exit code 127 (a command was not found): "),
     ],
 )
 def test_what_an_answer_means(

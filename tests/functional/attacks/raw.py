@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import resource
 import socket
 from collections.abc import Iterable
@@ -59,6 +60,12 @@ def resident_bytes(api: ApiProcess) -> int:
     """The memory the API process has in use."""
     pages = int(Path(f"/proc/{api.pid}/statm").read_text().split()[1])
     return pages * resource.getpagesize()
+
+
+def processor_seconds(api: ApiProcess) -> float:
+    """The CPU time the API process has used."""
+    fields = Path(f"/proc/{api.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def head(method: str, path: str, *lines: str, token: str = "u:p") -> bytes:

@@ -163,8 +163,13 @@ def failures(room: Room) -> Facts:
         "wrong": wrong,
         "mute": {"group": "mute", "config": "", "outputs": [{"name": "said"}]},
         "nohook": {"group": "no-such-tool", "config": ""},
+        "metadata": {"group": "os-apply-config", "config": {"key": "value"}},
+        "large": room.hot.script("echo ${#big}"),
     }
-    source = room.hot.template(**{name: room.hot.task(definition) for name, definition in tasks.items()})
+    values = {"input_values": {"big": "x" * 200_000}}
+    source = room.hot.template(
+        **{name: room.hot.task(what, **(values if name == "large" else {})) for name, what in tasks.items()}
+    )
     stack = room.stacks.create("failures", source, wait=False)
     stack.wait_until(lambda: all(stack.resource(name).resource_status == "CREATE_FAILED" for name in tasks))
     return {name: stack.resource(name).resource_status_reason for name in tasks}
@@ -173,6 +178,26 @@ def failures(room: Room) -> Facts:
 @row("values", "error_output", "a value for it fails the deployment and becomes the reason")
 def a_value_for_an_error_output_fails_the_task(room: Room) -> None:
     assert "why : no disk" in room.facts_of(failures)["error"]
+
+
+@row(
+    "values",
+    "An input too large for the environment",
+    "the hook cannot start the script: Argument list too long",
+    "fails the task and is named, if the script reads it as a variable; else the script takes it from the file",
+)
+def an_input_too_large_for_the_environment_fails_the_task(room: Room) -> None:
+    assert "input big is too large for the environment" in room.facts_of(failures)["large"]
+
+
+@row(
+    "ending",
+    "Group os-apply-config",
+    "metadata for os-apply-config in the guest; no hook",
+    "fails, and says what to write instead",
+)
+def metadata_for_os_apply_config_fails_the_task(room: Room) -> None:
+    assert "metadata for os-collect-config" in room.facts_of(failures)["metadata"]
 
 
 @row("values", "An output of the wrong type", "stored as received", "fails the task, and the reason names the output")
@@ -184,7 +209,7 @@ def an_output_of_the_wrong_type_fails_the_task(room: Room) -> None:
     "ending",
     "A status code other than 0",
     "fails the deployment",
-    "the reason names task, server and code, and carries the last lines of stderr",
+    "the reason names task, server and code, and the line that says why: of stderr the last lines, else of stdout",
 )
 def a_status_code_fails_the_task(room: Room) -> None:
     assert "failed with exit code 4: last (after: first)" in room.facts_of(failures)["code"]

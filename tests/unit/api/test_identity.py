@@ -86,9 +86,9 @@ def test_a_credential_is_taken_apart_without_its_secret() -> None:
 @pytest.mark.parametrize("token", [None, "", "u", "u:", ":p", "::admin"])
 async def test_without_keystone_a_token_names_user_and_project(token: str | None) -> None:
     with pytest.raises(errors.Unauthenticated):
-        await NoAuth().operator(token, "GET", "/")
+        await NoAuth().operator(token, "GET", "/", "")
 
 
 async def test_without_keystone_roles_are_as_said() -> None:
-    operator = await NoAuth().operator("u:p:reader,x", "GET", "/")
+    operator = await NoAuth().operator("u:p:reader,x", "GET", "/", "")
     assert (operator.user_id, operator.project_id, list(operator.roles)) == ("u", "p", ["reader", "x"])

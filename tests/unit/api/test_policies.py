@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,42 @@ def test_the_right_to_secrets_can_be_taken_away_alone(tmp_path: Path) -> None:
 
 def test_every_rule_is_for_a_project_and_says_what_it_is_for() -> None:
     assert all(rule.scope_types == ["project"] and rule.description for rule in list_rules())
+
+
+def test_s77_a_misspelt_rule_is_refused_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(errors.Invalid, match="workflow:create"):
+        policy(tmp_path, '"workflow:create": "!"\n')
+    with pytest.raises(errors.Invalid, match="cannot be read"):
+        policy(tmp_path, "workflows:get: [\n")
+
+
+def test_s77_a_name_that_rules_refer_to_is_the_operators_own(tmp_path: Path) -> None:
+    found = policy(tmp_path, '"helpdesk": "role:helpdesk"\n"workflows:get": "rule:helpdesk or (rule:helpdesk)"\n')
+    assert allowed(found, "helpdesk") == {"workflows:get"}
+
+
+def test_s77_one_that_comes_while_the_api_runs_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("heat_workflow.api.policies._LOOK_EVERY", 0)
+    found = policy(tmp_path)
+    path = tmp_path / "policy.yaml"
+    path.write_text('"workflow:create": "!"\n')
+    os.utime(path, (2e9, 2e9))
+    assert allowed(found, "member") == BY_ROLE["member"]
+    assert [record.getMessage() for record in caplog.records if "workflow:create" in record.getMessage()] == [
+        "The policy file has rules that are not known here and do nothing: workflow:create"
+    ]
+
+
+@pytest.mark.parametrize("text", ["workflows:get: [\n", "- a\n"])
+def test_s77_a_file_that_cannot_be_read_changes_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setattr("heat_workflow.api.policies._LOOK_EVERY", 0)
+    found = policy(tmp_path, '"workflows:get": "role:member"\n')
+    path = tmp_path / "policy.yaml"
+    path.write_text(text)
+    os.utime(path, (2e9, 2e9))
+    assert allowed(found, "reader") == {"agents:get"}
+    assert "the rules stay as they were" in caplog.text

@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
 import uvicorn
 
 from heat_workflow.cmd.protocol import BoundedProtocol
+from heat_workflow.cmd.room import Room
 
 SOON = 0.3
 
@@ -19,6 +22,10 @@ SOON = 0.3
 class Hasty(BoundedProtocol):
     head_seconds = SOON
     linger_seconds = SOON
+    drain_seconds = SOON
+
+
+LARGE = 16 * 1024 * 1024
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -28,14 +35,22 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
             pass
     if scope["path"] == "/slow":
         await asyncio.sleep(3 * SOON)
+    if scope["path"] in ("/large", "/stream"):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(LARGE // 65536 if scope["path"] == "/stream" else 0):
+            await send({"type": "http.response.body", "body": b"x" * 65536, "more_body": True})
+        await send({"type": "http.response.body", "body": b"x" * LARGE if scope["path"] == "/large" else b""})
+        return
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
     await send({"type": "http.response.body", "body": b"ok"})
 
 
 @contextlib.asynccontextmanager
-async def connected() -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+async def connected(
+    http: type[BoundedProtocol] = Hasty,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     config = uvicorn.Config(
-        application, port=0, http=Hasty, ws="none", lifespan="off", log_config=None, timeout_keep_alive=1
+        application, port=0, http=http, ws="none", lifespan="off", log_config=None, timeout_keep_alive=1
     )
     config.load()
     server = uvicorn.Server(config)
@@ -125,3 +140,85 @@ async def test_requests_in_one_piece_are_answered_in_order() -> None:
         writer.write(post + b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" + post)
         for _ in range(3):
             assert b"200 OK" in await asyncio.wait_for(reader.readuntil(b"ok"), 5)
+
+
+@pytest.mark.parametrize("path", ["/large", "/stream"])
+async def test_s70_an_answer_that_is_not_read_ends_with_its_connection(path: str) -> None:
+    async with connected() as (_, writer):
+        peer = writer.get_extra_info("socket")
+        with socket.create_connection(peer.getpeername(), timeout=10) as silent:
+            silent.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            await asyncio.sleep(5 * SOON)
+            heard = await asyncio.to_thread(read_until_the_end, silent)
+    assert heard < LARGE
+
+
+def read_until_the_end(peer: socket.socket) -> int:
+    total = 0
+    with contextlib.suppress(ConnectionResetError):
+        while part := peer.recv(1 << 20):
+            total += len(part)
+    return total
+
+
+@pytest.mark.parametrize("path", ["/large", "/stream"])
+async def test_an_answer_that_is_read_slowly_arrives(path: str) -> None:
+    async with connected() as (reader, writer):
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+        total = 0
+        while part := await asyncio.wait_for(reader.read(1 << 20), 10):
+            total += len(part)
+            await asyncio.sleep(SOON / 10)
+    assert total > LARGE
+
+
+async def test_s66_a_body_of_framing_alone_is_refused() -> None:
+    async with connected() as (reader, writer):
+        writer.write(b"POST /read HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n")
+        drip = asyncio.ensure_future(trail(writer))
+        with contextlib.suppress(ConnectionResetError):  # what it still says is not read
+            heard, _ = await ended(reader)
+            assert heard == b"" or heard.startswith(b"HTTP/1.1 400 ")
+        drip.cancel()
+
+
+async def trail(writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError):
+        while True:
+            writer.write(b"x-trailer: y\r\n" * 4096)
+            await writer.drain()
+
+
+async def test_s81_idle_connections_make_room_for_one_that_asks() -> None:
+    class Small(BoundedProtocol):
+        room = Room(20)
+
+    async with connected(Small) as (reader, writer):
+        port = writer.get_extra_info("socket").getpeername()[1]
+        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(100)]
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")  # the first to come is the first to go
+        assert await reader.read() == b""
+        new_reader, new_writer = await asyncio.open_connection("127.0.0.1", port)
+        new_writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert (await new_reader.readline()).startswith(b"HTTP/1.1 200 ")
+        assert Small.room.ended == 82
+        for _, other in [*idle, (new_reader, new_writer)]:
+            other.close()
+
+
+async def test_s81_connections_that_wait_are_kept_and_the_newest_is_told() -> None:
+    class Small(BoundedProtocol):
+        room = Room(2)
+
+    async with connected(Small) as (reader, writer):
+        port = writer.get_extra_info("socket").getpeername()[1]
+        busy = [(reader, writer), await asyncio.open_connection("127.0.0.1", port)]
+        for _, one in busy:
+            one.write(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+        await asyncio.sleep(SOON)
+        new_reader, new_writer = await asyncio.open_connection("127.0.0.1", port)
+        refused, _ = await ended(new_reader)
+        new_writer.close()
+        assert refused.startswith(b"HTTP/1.1 503 ")
+        assert [(await one.readline())[:13] for one, _ in busy] == [b"HTTP/1.1 200 "] * 2
+        busy[1][1].close()

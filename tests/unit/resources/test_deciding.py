@@ -7,7 +7,9 @@ import uuid
 from collections.abc import Set
 from typing import Any
 
-from heat_workflow.resources.deciding import Aim, Decision, decide
+import pytest
+
+from heat_workflow.resources.deciding import Aim, Decision, Left, Standing, decide, next_action
 from heat_workflow.resources.slots import History, Slot
 from heat_workflow.shapes import Task, TaskBody
 
@@ -25,15 +27,27 @@ def task(
 
 
 def decided(
-    wanted: dict[Slot, str], *tasks: Task, rolling: bool = False, begun: Set[Slot] = frozenset(), **fields: Any
+    wanted: dict[Slot, str],
+    *tasks: Task,
+    rolling: bool = False,
+    begun: Set[Slot] = frozenset(),
+    before: dict[Slot, Standing] | None = None,
+    actions: str = "CREATE UPDATE",
+    **fields: Any,
 ) -> Decision:
+    """What is decided where every slot is wanted on server s, with a body of that digest for each of the actions."""
+
     def body(action: str, digest: str) -> TaskBody:
         return {"action": action, "server": "s", "heat": {"digest": digest}}
 
-    creating = {slot: body("CREATE", digest) for slot, digest in wanted.items()}
-    updating = {slot: body("UPDATE", digest) for slot, digest in wanted.items()}
-    aim = Aim(wanted.keys(), creating, updating, lambda *_: False, fields.pop("touched", lambda stale, gone: stale))
-    return decide(aim, History.of(tasks, RUNS), begun, rolling)
+    creating, updating = (
+        {slot: body(action, digest) for slot, digest in wanted.items() if action in actions}
+        for action in ("CREATE", "UPDATE")
+    )
+    replacing = fields.pop("replacing", lambda *_: False)
+    touched = fields.pop("touched", lambda stale, gone: stale)
+    aim = Aim(dict.fromkeys(wanted, "s"), creating, updating, replacing, touched)
+    return decide(aim, before or {}, History.of(tasks, RUNS), begun, rolling)
 
 
 def chosen(decision: Decision) -> dict[Slot, str]:
@@ -65,13 +79,15 @@ def test_a_suspend_in_between_changes_nothing() -> None:
 def test_another_server_is_created_anew_and_left_behind_on_the_old() -> None:
     old = task(C, 0, server="other")
     decision = decided({C: "1"}, old)
-    assert (chosen(decision), decision.leaving) == ({C: "CREATE"}, {C: old})
+    assert (chosen(decision), decision.leaving) == ({C: "CREATE"}, {C: Left("other", old)})
 
 
-def test_what_is_gone_leaves_if_it_was_in_effect() -> None:
+def test_what_is_gone_leaves_if_anything_was_deployed() -> None:
     kept, gone, failed = task(A, 0), task(B, 0), task(C, 0, "failed")
     decision = decided({A: "1"}, kept, gone, failed)
-    assert (decision.gone, decision.leaving, chosen(decision)) == ({B, C}, {B: gone}, {})
+    left = {B: Left("s", gone), C: Left("s", failed)}
+    assert (decision.gone, decision.leaving, chosen(decision)) == ({B, C}, left, {})
+    assert [one.in_effect for one in left.values()] == [gone, None], "what failed has nothing to undo"
 
 
 def test_a_rollback_takes_back_only_what_succeeded_since() -> None:
@@ -101,3 +117,100 @@ def test_only_what_nobody_needs_is_superseded() -> None:
     first, second, third = task(A, 0), task(A, 1, "failed", "2", "UPDATE"), task(A, 2, "succeeded", "3", "UPDATE")
     assert list(History.of([first, second], RUNS).superseded()) == [], "the first is in effect"
     assert list(History.of([first, second, third], RUNS).superseded()) == [first, second]
+
+
+# What comes next on a server, against what a stock SoftwareDeployment of one server does: it has no memory but Heat's.
+NEVER, SUCCEEDED, FAILED = (), (("CREATE", "succeeded"),), (("CREATE", "failed"),)
+NEXT = [
+    # tasks of before, the creation had nothing to run, what comes next
+    (NEVER, False, "CREATE"),
+    (NEVER, True, "UPDATE"),
+    (SUCCEEDED, False, "UPDATE"),
+    (FAILED, False, "CREATE"),
+    (FAILED, True, "UPDATE"),  # the author has taken CREATE out of the actions, and Heat called that complete
+    ((("UPDATE", "failed"),), False, "UPDATE"),
+    ((("UPDATE", "failed"),), True, "UPDATE"),
+    ((*SUCCEEDED, ("UPDATE", "failed")), False, "UPDATE"),
+    ((("SUSPEND", "succeeded"), ("RESUME", "succeeded")), False, "CREATE"),
+    ((("SUSPEND", "succeeded"), ("RESUME", "succeeded")), True, "UPDATE"),
+    ((*FAILED, ("CREATE", "timed_out")), False, "CREATE"),
+]
+
+
+@pytest.mark.parametrize(("tasks", "idle", "action"), NEXT)
+def test_which_action_comes_next(tasks: tuple[tuple[str, str], ...], idle: bool, action: str) -> None:
+    assert next_action(tasks, idle) == action
+
+
+IDLE = {A: Standing("s", creates=False, digest="1")}
+THERE = {A: Standing("s", creates=True, digest="1")}
+
+# A slot of a group or a workflow at an update, by the actions that have something to run there: a stock group makes
+# a nested deployment where a server joins, which is a CREATE, and updates it from then on.
+WITHOUT_CREATE = [
+    # actions now, how it stood before, tasks of before, digest now, what runs
+    ("UPDATE", {}, [], "1", {}),  # joins
+    ("UPDATE", IDLE, [], "1", {}),  # nothing changed
+    ("UPDATE", IDLE, [], "2", {A: "UPDATE"}),
+    ("CREATE UPDATE", IDLE, [], "2", {A: "UPDATE"}),  # it is there already
+    ("CREATE UPDATE", {}, [], "1", {A: "CREATE"}),
+    ("CREATE", IDLE, [], "2", {}),
+    ("UPDATE", {A: Standing("s", False, None)}, [], "1", {A: "UPDATE"}),  # so far DELETE alone had something
+    ("UPDATE", {A: Standing("t", False, "1")}, [], "2", {}),  # another server under the same name joins
+    ("UPDATE", IDLE, [("UPDATE", "succeeded", "1")], "1", {}),
+    ("UPDATE", IDLE, [("UPDATE", "failed", "1")], "1", {A: "UPDATE"}),
+    ("UPDATE", THERE, [("CREATE", "succeeded", "1")], "2", {A: "UPDATE"}),
+    ("UPDATE", THERE, [("CREATE", "failed", "1")], "2", {}),  # it was never created, and is not to be
+    ("UPDATE", IDLE, [("CREATE", "failed", "1")], "2", {A: "UPDATE"}),
+    ("CREATE", THERE, [("CREATE", "succeeded", "1"), ("UPDATE", "failed", "2")], "2", {}),
+    ("", IDLE, [], "2", {}),
+]
+
+
+@pytest.mark.parametrize(("actions", "before", "ran", "digest", "runs"), WITHOUT_CREATE)
+def test_an_update_where_an_action_has_nothing_to_run(
+    actions: str, before: dict[Slot, Standing], ran: list[tuple[str, str, str]], digest: str, runs: dict[Slot, str]
+) -> None:
+    tasks = [task(A, number, state, was, action) for number, (action, state, was) in enumerate(ran)]
+    decision = decided({A: digest}, *tasks, before=before, actions=actions)
+    assert chosen(decision) == runs
+    judged = {task["state"] for task in tasks[-1:] if A in decision.judged and not runs}
+    assert judged <= {"succeeded"}, "nothing to run is no failure"
+
+
+def test_who_never_ran_anything_leaves_where_a_creation_had_nothing_to_run() -> None:
+    """DELETE may have something there: stock Heat runs it, too."""
+    decision = decided({}, before={**IDLE, B: Standing("s", True, "1")})
+    assert decision.leaving == {A: Left("s")}, "B was never created"
+    decision = decided({A: "1"}, before={A: Standing("t", False, "1")})
+    assert decision.leaving == {A: Left("t")}, "another server under the same name"
+
+
+def test_a_delete_that_an_engine_did_not_see_the_end_of_is_taken_over() -> None:
+    created, parting = task(A, 0), task(A, 1, "leased", action="DELETE")
+    decision = decided({}, created, parting)
+    assert decision.leaving == {A: Left("s", created, parting)}
+    assert parting not in decision.ending
+    failed = task(A, 1, "failed", action="DELETE")
+    assert decided({}, created, failed).leaving == {A: Left("s", created)}
+    alone = task(A, 1, "succeeded", action="DELETE")
+    assert decided({}, alone, before=IDLE).leaving == {A: Left("s", None, alone)}
+
+
+def test_a_change_that_asks_for_a_new_creation_leaves_what_was_there() -> None:
+    old = task(A, 0)
+    decision = decided({A: "2"}, old, replacing=lambda *_: True)
+    assert (chosen(decision), decision.leaving) == ({A: "CREATE"}, {A: Left("s", old)})
+    assert decided({A: "2"}, old, replacing=lambda *_: True, actions="UPDATE").chosen == {}
+    failed = task(A, 0, "failed")
+    assert decided({A: "2"}, failed, replacing=lambda *_: True).leaving == {}, "there is nothing to replace"
+
+
+def test_what_runs_on_a_server_that_is_left_is_ended_first() -> None:
+    running = task(A, 0, "leased", server="t")
+    decision = decided({A: "1"}, running)
+    assert (decision.ending, decision.leaving, chosen(decision)) == ((running,), {}, {A: "CREATE"})
+    ended = task(A, 0, "cancelled", server="t")
+    assert decided({A: "1"}, ended).leaving == {A: Left("t", ended)}, "it may have left something behind"
+    nobody = task(A, 0, "cancelled", server="t", attempt=0)
+    assert decided({A: "1"}, nobody).leaving == {}
