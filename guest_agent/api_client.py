@@ -11,6 +11,7 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from guest_agent import VERSION
+from guest_agent.backoff import LONGEST_WISH
 from guest_agent.errors import (
     ApiError,
     Conflict,
@@ -22,6 +23,7 @@ from guest_agent.errors import (
 )
 from guest_agent.report import Report
 from guest_agent.task import Attempt
+from guest_agent.untrusted import read_json
 
 CONNECT_TIMEOUT = 10.0
 READ_MARGIN = 15.0
@@ -178,23 +180,28 @@ class _Tls(HTTPAdapter):
     """TLS 1.2 or newer; the context holds no CA by itself, requests puts in the one given."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        super().init_poolmanager(*args, ssl_context=context, **kwargs)
+        super().init_poolmanager(*args, ssl_context=tls(), **kwargs)
+
+
+def tls() -> ssl.SSLContext:
+    """What the first boot has used before (``first_boot.tls``): the same CA is good for both, under every Python."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
 
 
 def _read(response: requests.Response, what: str) -> bytes:
-    content = b""
+    content = bytearray()
     for part in response.iter_content(65536):
         content += part
         if len(content) > ANSWER_LIMIT:
             raise Unreachable(f"{what}: the answer is larger than {ANSWER_LIMIT} bytes")
-    return content
+    return bytes(content)
 
 
 def _json(content: bytes) -> Answer | None:
     try:
-        answer = json.loads(content)
+        answer = read_json(content)
     except (ValueError, RecursionError):
         return None
     return answer if isinstance(answer, dict) else None
@@ -205,7 +212,7 @@ def _error(what: str, response: requests.Response, answer: Answer | None) -> Api
     on the way made must not cost a report or the credential."""
     status = response.status_code
     wish = response.headers.get("Retry-After", "")
-    retry_after = float(wish) if wish.isascii() and wish.isdigit() else None
+    retry_after = min(LONGEST_WISH, float(wish[:20])) if wish.isascii() and wish.isdigit() else None
     errors = (answer or {}).get("errors")
     first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else None
     if first is None:

@@ -8,7 +8,7 @@ import random
 FIRST = 1.0
 GROWTH = 1.5
 MOST = 60.0
-LONGEST_WISH = 3600.0
+LONGEST_WISH = MOST  # a faulty answer must not silence an agent for longer than it would be silent by itself
 
 
 class Backoff:
@@ -26,7 +26,7 @@ class Backoff:
         self._failures = 0
 
     def failed(self, retry_after: float | None) -> float:
-        """Seconds to wait after one more failure, at least ``retry_after``."""
+        """Seconds to wait after one more failure, at least ``retry_after`` as far as that is believed."""
         self._failures = min(self._failures + 1, 100)
         bound = min(MOST, FIRST * GROWTH**self._failures)
         delay = self._rng.uniform(FIRST, bound)

@@ -86,7 +86,7 @@ def find_credential(folder: Folder) -> Credential | None:
         )
     except FileNotFoundError:
         return None
-    except (DamagedRecord, KeyError):
+    except (DamagedRecord, KeyError, TypeError, ValueError):
         folder.rename(_NAME, f"{_NAME}.damaged")
         return None
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 
 from guest_agent.failpoints import failpoint
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Folder:
@@ -18,7 +18,7 @@ class Folder:
 
     def __init__(self, path: str, dir_fd: int | None = None) -> None:
         self.path = path
-        self.fd = os.open(path if dir_fd is None else os.path.basename(path), _DIRECTORY, dir_fd=dir_fd)
+        self.fd = os.open(path if dir_fd is None else os.path.basename(path), DIRECTORY, dir_fd=dir_fd)
 
     def close(self) -> None:
         """Give the descriptor back; may be repeated."""
@@ -44,6 +44,10 @@ class Folder:
         except FileNotFoundError:
             return False
         return True
+
+    def is_file(self, name: str) -> bool:
+        """Whether that is a regular file, and no link to one; FileNotFoundError when there is nothing."""
+        return stat.S_ISREG(os.stat(_plain(name), dir_fd=self.fd, follow_symlinks=False).st_mode)
 
     @contextmanager
     def opened(self, name: str) -> Iterator[tuple[int, os.stat_result]]:
@@ -100,21 +104,15 @@ class Folder:
         with suppress(FileNotFoundError):
             os.unlink(_plain(name), dir_fd=self.fd)
 
-    def remove_tree(self, name: str) -> None:
-        """Remove a file or a whole folder without following a link; it may be gone already."""
-        try:
-            os.unlink(_plain(name), dir_fd=self.fd)
-            return
-        except FileNotFoundError:
-            return
-        except (IsADirectoryError, PermissionError):
+    def remove_all(self, name: str) -> None:
+        """Remove a folder of ours with the files in it; what cannot be removed stays."""
+        with suppress(OSError):
             inner = self.child(name)
-        try:
             for entry in inner.names():
-                inner.remove_tree(entry)
-        finally:
+                with suppress(OSError):
+                    inner.remove(entry)
             inner.close()
-        os.rmdir(name, dir_fd=self.fd)
+            os.rmdir(name, dir_fd=self.fd)
 
     def _write(self, name: str, data: bytes, mode: int) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -12,10 +12,12 @@ from typing import Callable
 from guest_agent.api_client import ApiClient
 from guest_agent.errors import ApiError, Conflict, NotMine, Revoked
 from guest_agent.task import Attempt
+from guest_agent.untrusted import as_seconds
 
 LOG = logging.getLogger(__name__)
 
 DEFAULT_GRACE = 10.0
+GRACE_MOST = 600.0
 LEAST_INTERVAL = 2.5  # seconds; the API takes one in two
 SHARE_OF_AGE = 0.1
 
@@ -101,9 +103,9 @@ class Heartbeat:
             LOG.warning("%s: heartbeat failed: %s", self._attempt, error)
             return True
         self._contact()
-        if answer.get("cancel"):
+        if answer.get("cancel") is True:
             LOG.info("%s: cancelled by the API", self._attempt)
-            self._end("cancelled", float(answer.get("grace", DEFAULT_GRACE)))
+            self._end("cancelled", as_seconds(answer.get("grace"), DEFAULT_GRACE, 0.0, GRACE_MOST))
         return True
 
     def _end(self, why: str, grace: float) -> None:

@@ -181,7 +181,7 @@ class Identity:
     def _load_nonces(self) -> list[str]:
         try:
             return [str(nonce) for nonce in read_record(self._folder, _NONCES)["nonces"]]
-        except (FileNotFoundError, DamagedRecord, KeyError):
+        except (FileNotFoundError, DamagedRecord, KeyError, TypeError):
             return []
 
 

@@ -41,7 +41,7 @@ class Interruptions:
             LOG.info("%s: asked for a reboot", entry.attempt)
             self._runner.reboot(self._reboot_command)
             raise StateError(f"{entry.attempt}: waiting for the reboot it asked for")
-        self._runner.end_orphans(entry.attempt)
+        left = self._runner.end_orphans(entry.attempt)
         rebooted = bool(boot_id) and boot_id != self._boot_id
         again = asked or (rebooted and self._runner.on_interrupt(entry.attempt) in _AGAIN)
         boots = int(record.get("boots", 0)) + 1 if record else 1
@@ -49,6 +49,8 @@ class Interruptions:
             LOG.info("%s: started again after a reboot", entry.attempt)
             return self._runner.start(entry.attempt)
         reason = STATE_LOST if not boot_id else REBOOTED if rebooted or asked else HOOK_LOST
+        if left and not rebooted and not asked:
+            reason = f"{reason}; {left}"
         LOG.error("%s: %s", entry.attempt, reason)
         report = reports.failed(reason)
         self._spool.finish(entry.attempt, report)

@@ -8,8 +8,10 @@ import errno
 import os
 import resource
 import signal
+from dataclasses import dataclass
 from typing import NoReturn
 
+from guest_agent.cgroup import Cgroup
 from guest_agent.folder import Folder
 from guest_agent.order import Order
 from guest_agent.user import become
@@ -19,27 +21,51 @@ _UMASK = 0o022
 _OPEN_FILES = (1024, 524288)  # soft and hard, what systemd gives a service
 
 
-def launch(order: Order, run: Folder) -> tuple[int, int, int]:
-    """The new process with the reading ends of its stdout and stderr.
+_NO_CGROUP = b"c"
 
-    OSError when the program cannot be executed: then there is no process. The caller is single-threaded, so that
+
+@dataclass(frozen=True)
+class Launched:
+    """The new process, the reading ends of its stdout and stderr, and whether it is in the cgroup it was to be in."""
+
+    pid: int
+    stdout: int
+    stderr: int
+    in_cgroup: bool
+
+
+def launch(order: Order, run: Folder, cgroup: Cgroup | None = None) -> Launched:
+    """OSError when the program cannot be executed: then there is no process. The caller is single-threaded, so that
     Python code may run between fork and exec.
     """
     stdin = os.open(order.stdin, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=run.fd)
     (out, out_end), (err, err_end), (failure, failure_end) = os.pipe(), os.pipe(), os.pipe()
     pid = os.fork()
     if pid == 0:
+        _enter(cgroup, failure_end)
         _become(order, (stdin, out_end, err_end), failure_end)
     for fd in (stdin, out_end, err_end, failure_end):
         os.close(fd)
     with open(failure, "rb") as file:
-        number = file.read()
+        told = file.read()
+    number = told.lstrip(_NO_CGROUP)
     if number:
         os.waitpid(pid, 0)
         os.close(out)
         os.close(err)
         raise OSError(int(number), os.strerror(int(number)), order.argv[0])
-    return pid, out, err
+    return Launched(pid, out, err, cgroup is not None and not told.startswith(_NO_CGROUP))
+
+
+def _enter(cgroup: Cgroup | None, failure_end: int) -> None:
+    if cgroup is None:
+        return
+    try:
+        door = cgroup.open_door()
+        os.write(door, b"0")
+        os.close(door)
+    except OSError:
+        os.write(failure_end, _NO_CGROUP)
 
 
 def _become(order: Order, streams: tuple[int, int, int], failure_end: int) -> NoReturn:

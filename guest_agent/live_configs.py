@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from typing import Any
 
@@ -43,7 +44,8 @@ class LiveConfigs:
     def wipe(self) -> None:
         """Forget all of them."""
         for name in self._folder.names():
-            self._folder.remove_tree(name)
+            with contextlib.suppress(OSError):
+                self._folder.remove(name)
 
     def _others(self) -> list[Config]:
         found = []
@@ -51,7 +53,8 @@ class LiveConfigs:
             try:
                 found.append(read_record(self._folder, name))
             except (DamagedRecord, FileNotFoundError):
-                self._folder.remove(name)
+                with contextlib.suppress(OSError):
+                    self._folder.remove(name)
         return found
 
 

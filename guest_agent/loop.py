@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import time
 from typing import Any, Callable
@@ -20,6 +21,7 @@ from guest_agent.errors import (
     Revoked,
     StateError,
     Unauthenticated,
+    Unreachable,
 )
 from guest_agent.failpoints import failpoint
 from guest_agent.heartbeat import LEAST_INTERVAL, Heartbeat
@@ -40,6 +42,7 @@ LOG = logging.getLogger(__name__)
 
 ROTATE_REQUIRED = "rotate-required"
 IDLE_PAUSE = 1.0
+_IN_THE_WAY = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.EACCES, errno.EPERM)
 
 
 class Loop:
@@ -108,9 +111,10 @@ class Loop:
     def _claim(self, session: Session) -> None:
         """Wait for a task and take it."""
         self._check_space()
+        wait = min(session.max_wait, IDLE_PAUSE) if self._runner.tidy() else session.max_wait
         asked = time.monotonic()
         try:
-            wire = self._client.claim(self._spool.next_claim_id, session.max_wait, self._identity.nonce)
+            wire = self._client.claim(self._spool.next_claim_id, wait, self._identity.nonce)
         except Conflict as error:
             self._on_claim_conflict(error)
             return
@@ -133,7 +137,10 @@ class Loop:
     def _take(self, wire: dict[str, Any]) -> None:
         """Journal a task handed out and start its hook; one the journal knows is never started again."""
         failpoint("claim.answered")
-        attempt = read_attempt(wire)
+        try:
+            attempt = read_attempt(wire)
+        except AgentError as error:
+            raise Unreachable(f"claim: {error}") from error
         if self._spool.find(attempt) is not None:
             LOG.warning("%s: handed out again, it is in the journal already", attempt)
             return
@@ -149,7 +156,15 @@ class Loop:
     def _start(self, task: Task, command: Command) -> None:
         """Hand the attempt to a shim. Killed anywhere in here the agent finds out afterwards which step it was."""
         started = self._spool.claim(task.attempt)
-        self._runner.lay_out(task, command, started)
+        try:
+            self._runner.lay_out(task, command, started)
+        except OSError as error:
+            if error.errno not in _IN_THE_WAY:
+                raise
+            LOG.error("%s: cannot be laid out: %s", task.attempt, error)
+            reason = f"not started: something is in the way of a file it needs: {error.strerror}"
+            self._spool.finish(task.attempt, reports.failed(reason, 126))
+            return
         failpoint("hook.laid-out")
         self._running[task.attempt] = self._runner.start(task.attempt)
         failpoint("hook.handed-over")
@@ -278,6 +293,6 @@ class Loop:
         LOG.error("agent %s: revoked, wiped and stopped: %s", self._identity.agent_id, error)
         self._identity.wipe()
         self._spool.wipe()
-        self._runner.discard_others([])
+        self._runner.wipe()
         self._hooks.forget()
         self._status.end(str(error), "none: the agent was revoked and has wiped itself")

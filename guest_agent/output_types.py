@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from guest_agent.outputs import check_json
 from guest_agent.task import Output
+from guest_agent.untrusted import read_json
 
 _BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+_NUMBER_MOST = 1000  # characters: beyond any number there is, and cheap to read
 
 
 def as_declared(declared: Sequence[Output], values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -23,8 +26,10 @@ def as_declared(declared: Sequence[Output], values: dict[str, Any]) -> tuple[dic
         if output.name not in values or output.type not in _READERS:
             continue
         try:
-            typed[output.name] = _READERS[output.type](values[output.name])
-        except (ValueError, TypeError, KeyError, RecursionError):
+            value = _READERS[output.type](values[output.name])
+            check_json(value)
+            typed[output.name] = value
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             shown = "its value" if output.hidden else repr(values[output.name])[:100]
             problems.append(f"output {output.name} is declared as {output.type}: {shown} is none")
     return typed, problems
@@ -35,13 +40,12 @@ def _number(value: Any) -> Any:
         raise TypeError(value)
     if isinstance(value, (int, float)):
         return value
+    if len(value) > _NUMBER_MOST:
+        raise ValueError(value)
     try:
         return int(value)
     except ValueError:
-        number = float(value)
-    if number != number or number in (float("inf"), float("-inf")):
-        raise ValueError(value)
-    return number
+        return float(value)
 
 
 def _boolean(value: Any) -> bool:
@@ -57,7 +61,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _json(value: Any) -> Any:
-    return json.loads(value) if isinstance(value, str) else value
+    return read_json(value) if isinstance(value, str) else value
 
 
 _READERS: dict[str, Callable[[Any], Any]] = {

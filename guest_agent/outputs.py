@@ -9,6 +9,7 @@ from typing import Any
 from guest_agent.folder import Folder, read_up_to
 from guest_agent.hooks.contract import OUTPUTS_STEM
 from guest_agent.task import Output
+from guest_agent.untrusted import is_finite
 
 ONE_LIMIT = 256 * 1024
 ALL_LIMIT = 512 * 1024
@@ -43,7 +44,7 @@ def within_limits(given: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     for name, value in given.items():
         limit = min(ONE_LIMIT, room)
         try:
-            _check_json(value, JSON_DEPTH)
+            check_json(value)
             length = len(value.encode() if isinstance(value, str) else json.dumps(value).encode())
             if length > limit:
                 raise ValueError(f"too large, {length} bytes of {limit}")
@@ -55,7 +56,7 @@ def within_limits(given: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     return values, problems
 
 
-def _check_json(value: Any, depth: int) -> None:
+def check_json(value: Any, depth: int = JSON_DEPTH) -> None:
     """ValueError for what Python reads as JSON and stores do not take."""
     if depth == 0:
         raise ValueError("unreadable, it is nested too deep")
@@ -63,15 +64,12 @@ def _check_json(value: Any, depth: int) -> None:
         value.encode()
         if "\0" in value:
             raise ValueError("unreadable, it holds a NUL character")
-    elif isinstance(value, bool):
-        return
-    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
-        raise ValueError("unreadable, a number has more than 64 bits")
-    elif isinstance(value, float) and value - value != 0:
-        raise ValueError("unreadable, a number is not finite")
+    elif isinstance(value, (int, float)) and not is_finite(value):
+        what = "has more than 64 bits" if isinstance(value, int) else "is not finite"
+        raise ValueError(f"unreadable, a number {what}")
     elif isinstance(value, (dict, list)):
         for part in [*value, *value.values()] if isinstance(value, dict) else value:
-            _check_json(part, depth - 1)
+            check_json(part, depth - 1)
 
 
 def _read(folder: Folder, name: str, owner: int, limit: int) -> bytes:

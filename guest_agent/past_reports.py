@@ -47,7 +47,7 @@ class PastReports:
         """The report on this attempt at the task, or None."""
         try:
             return dict(read_record(self._folder, _key(attempt))["report"])
-        except (FileNotFoundError, DamagedRecord, KeyError):
+        except (FileNotFoundError, DamagedRecord, KeyError, TypeError, ValueError):
             return None
 
     def close(self) -> None:

@@ -31,7 +31,7 @@ def prepare(attempt: Attempt, wire: dict[str, Any], hooks: Hooks, place: Place) 
     except HookError as error:
         LOG.warning("%s: %s", attempt, error)
         return reports.failed(str(error), error.code)
-    except (AgentError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (AgentError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         LOG.error("%s: unreadable: %s", attempt, type(error).__name__)
         return reports.failed(f"the agent cannot read the task: {type(error).__name__}")
 

@@ -40,6 +40,15 @@ def descendants(root: int) -> list[int]:
     return [pid for pid in found if pid not in zombies]
 
 
+def children() -> list[int]:
+    """The children of this process, zombies too. It must be single-threaded. Much quicker than ``descendants``."""
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
+            return [int(pid) for pid in file.read().split()]
+    except OSError:
+        return descendants(os.getpid())
+
+
 def having_in_environment(entry: bytes) -> list[int]:
     """Every process that was started with this ``NAME=value`` and that we may look at."""
     return _having("environ", entry)

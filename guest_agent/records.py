@@ -45,7 +45,10 @@ def decode(data: bytes, where: str) -> Record:
     body = data[head.end() :] if head else b""
     if head is None or len(body) != int(head[2]) or zlib.crc32(body) != int(head[1], 16):
         raise DamagedRecord(f"{where}: torn or altered ({len(data)} bytes)")
-    record = json.loads(body)
+    try:
+        record = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise DamagedRecord(f"{where}: no JSON under a good checksum") from error
     if not isinstance(record, dict):
         raise DamagedRecord(f"{where}: not a record")
     return record

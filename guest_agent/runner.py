@@ -12,6 +12,7 @@ import sys
 import time
 
 import guest_agent
+from guest_agent.cgroup import Cgroup, find_cgroup
 from guest_agent.errors import StateError
 from guest_agent.failpoints import failpoint
 from guest_agent.folder import Folder
@@ -22,12 +23,20 @@ from guest_agent.records import Record
 from guest_agent.running import Running
 from guest_agent.scope import leave_unit
 from guest_agent.state_dir import StateDir
+from guest_agent.supervision import surviving
 from guest_agent.task import Attempt, Task
+from guest_agent.trash import TRASH
 from guest_agent.user import User
 
 LOG = logging.getLogger(__name__)
 
 FALLS_FILE = "falls"
+UNSEEN = (
+    "processes of the hook that have emptied their environment may still be running: "
+    "this machine gives the agent no cgroup by which it could find them"
+)
+_ORPHANS_PATIENCE = 5.0
+_WIPE_PATIENCE = 60.0
 
 _FRESH_ZYGOTE = (
     "import socket, sys; sys.path.insert(0, sys.argv[1]); from guest_agent import zygote; "
@@ -55,6 +64,7 @@ class Runner:
         self.zygote_pid: int = zygote[0] if zygote else 0
         self._zygote: socket.socket | None = zygote[1] if zygote else None
         self._fresh: subprocess.Popen[bytes] | None = None
+        self._left: set[str] = set()  # run directories that cannot even be moved
 
     def place(self, attempt: Attempt) -> Place:
         """Where the attempt will run."""
@@ -63,7 +73,7 @@ class Runner:
     def lay_out(self, task: Task, command: Command, started: Record) -> None:
         """Make the run directory with all a shim needs. Nothing runs yet, so it may be repeated."""
         name = task.attempt.run_name
-        self._state.run.remove_tree(name)
+        self._state.trash.throw(self._state.run, name)
         folder = self._state.run.child(name, create=True)
         try:
             order = Order.of(task, command, self._state.spool.path, started, self._file_size)
@@ -95,7 +105,7 @@ class Runner:
             if boots > BOOTS_MOST:
                 return False
             if order.on_interrupt != "resume" and not asked:
-                self._empty_outputs(folder)
+                self._renew_outputs(folder, order.user)
             again = order.again(boot_id, boots, resume=order.on_interrupt == "resume")
             folder.replace(ORDER_FILE, again.encode(), durable=True)
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -124,13 +134,18 @@ class Runner:
             raise StateError(f"{command[0]}: the machine cannot be restarted: {error}") from error
 
     def count_fall(self, attempt: Attempt) -> int:
-        """The agent came down while the hook ran: how often that was so far."""
-        folder = self._state.run.child(attempt.run_name)
+        """The agent came down while the hook ran: how often that was so far. A fall that cannot be written down, on a
+        full disk or in a directory the hook has spoilt, is the first."""
         try:
-            falls = len(folder.read(FALLS_FILE, 100)) + 1 if folder.has(FALLS_FILE) else 1
-            folder.replace(FALLS_FILE, b"x" * falls, durable=False)
-        finally:
-            folder.close()
+            folder = self._state.run.child(attempt.run_name)
+            try:
+                falls = len(folder.read(FALLS_FILE, 100)) + 1 if folder.has(FALLS_FILE) else 1
+                folder.replace(FALLS_FILE, b"x" * falls, durable=False)
+            finally:
+                folder.close()
+        except OSError as error:
+            LOG.warning("%s: the agent's fall is not counted: %s", attempt, error.strerror)
+            return 1
         return falls
 
     def _hand_over(self, folder: Folder, command: Command, user: User) -> None:
@@ -141,13 +156,12 @@ class Runner:
             os.chown(name, user.uid, user.gid, dir_fd=folder.fd, follow_symlinks=False)
         os.chown(OUTPUTS_FOLDER, user.uid, user.gid, dir_fd=folder.fd, follow_symlinks=False)
 
-    def _empty_outputs(self, folder: Folder) -> None:
-        outputs = folder.child(OUTPUTS_FOLDER)
-        try:
-            for name in outputs.names():
-                outputs.remove_tree(name)
-        finally:
-            outputs.close()
+    def _renew_outputs(self, folder: Folder, user: User | None) -> None:
+        if not self._state.trash.throw(folder, OUTPUTS_FOLDER):
+            raise OSError("what an earlier start left as outputs cannot be removed")
+        folder.child(OUTPUTS_FOLDER, create=True).close()
+        if user is not None:
+            os.chown(OUTPUTS_FOLDER, user.uid, user.gid, dir_fd=folder.fd, follow_symlinks=False)
 
     def start(self, attempt: Attempt) -> Running:
         """Have the hook of a laid out attempt executed. Never for an attempt the journal shows as started."""
@@ -165,43 +179,78 @@ class Runner:
         """The attempt's hook if its shim lives, else None: only a living shim holds the pipe open for writing."""
         try:
             folder = self._state.run.child(attempt.run_name)
-        except FileNotFoundError:
+        except OSError:
             return None
         try:
-            alive = os.open(ALIVE_PIPE, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder.fd)
-        except FileNotFoundError:
+            alive = os.open(ALIVE_PIPE, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder.fd)
+        except OSError:
             folder.close()
             return None
         try:
             os.read(alive, 1)
         except BlockingIOError:
             return Running(attempt, folder, alive)
+        except OSError as error:
+            LOG.error("%s: what is in the place of its pipe is none: %s", attempt, error.strerror)
         os.close(alive)
         folder.close()
         return None
 
-    def end_orphans(self, attempt: Attempt) -> None:
-        """Kill what a hook whose shim is gone has left, so that it cannot meet its own next attempt."""
-        entry = b"HW_RUN=" + attempt.run_name.encode()
-        until = time.monotonic() + 5.0
-        while time.monotonic() < until:
-            orphans = having_in_environment(entry)
-            if not orphans:
-                return
-            LOG.warning("%s: killed %d processes whose shim was gone", attempt, len(orphans))
+    def end_orphans(self, attempt: Attempt) -> str:
+        """Kill what a hook whose shim is gone has left, so that it cannot meet its own next attempt.
+
+        All of it where it has a cgroup, else what still has the environment it was given. What may be left, in words.
+        """
+        cgroup = find_cgroup(attempt.run_name)
+        until = time.monotonic() + _ORPHANS_PATIENCE
+        while orphans := self._find_orphans(attempt, cgroup):
+            if time.monotonic() > until:
+                return surviving(orphans, cgroup)
+            LOG.warning("%s: kills %d processes whose shim is gone", attempt, len(orphans))
+            if cgroup is not None:
+                cgroup.kill()
             signal_all(orphans, signal.SIGKILL)
             time.sleep(0.02)
+        if cgroup is None:
+            return UNSEEN
+        cgroup.remove()
+        return ""
+
+    def _find_orphans(self, attempt: Attempt, cgroup: Cgroup | None) -> list[int]:
+        found = set(having_in_environment(b"HW_RUN=" + attempt.run_name.encode()))
+        return sorted(found.union(cgroup.pids() if cgroup else ()))
 
     def discard(self, attempt: Attempt) -> None:
-        """Remove the run directory with the inputs in it; may be repeated."""
-        self._state.run.remove_tree(attempt.run_name)
+        """Have the run directory with the inputs in it removed; may be repeated. No error comes of what the hook left:
+        what cannot be removed now is tried again by ``tidy``."""
+        self._let_go(attempt.run_name)
+        self._state.trash.empty()
 
     def discard_others(self, attempts: list[Attempt]) -> None:
-        """Remove the run directories of all attempts but these."""
-        known = {attempt.run_name for attempt in attempts}
+        """The same for all attempts but these."""
+        known = {TRASH, *(attempt.run_name for attempt in attempts)}
         for name in self._state.run.names():
             if name not in known:
-                self._state.run.remove_tree(name)
+                self._let_go(name)
+        self._state.trash.empty()
+
+    def tidy(self) -> bool:
+        """Go on removing what earlier calls could not; whether there is more that only needs time."""
+        if self._state.trash.tend():
+            for name in list(self._left):
+                self._let_go(name)
+        return self._state.trash.is_behind
+
+    def wipe(self) -> None:
+        """Remove every run directory, for as long as it takes within reason: nobody comes back for the rest."""
+        self.discard_others([])
+        self._state.trash.empty(_WIPE_PATIENCE)
+
+    def _let_go(self, name: str) -> None:
+        if self._state.trash.put(self._state.run, name):
+            self._left.discard(name)
+        else:
+            self._left.add(name)
 
     def _request(self, message: bytes, alive: int) -> None:
         if self._zygote is not None:

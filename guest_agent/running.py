@@ -42,7 +42,9 @@ class Running:
         except OSError as error:
             LOG.warning("%s: the cancel cannot be written down, it is only told: %s", self.attempt, error.strerror)
         try:
-            bell = os.open(CONTROL_PIPE, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._folder.fd)
+            bell = os.open(
+                CONTROL_PIPE, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder.fd
+            )
         except OSError:
             return
         try:

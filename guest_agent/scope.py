@@ -17,12 +17,14 @@ _PATIENCE = 10.0
 def leave_unit(pid: int) -> None:
     """Have systemd move the process, and with it all it will start, from our unit into a scope of its own.
 
+    The groups below the scope are ours to make (``cgroup.py``).
+
     Nothing happens where no systemd runs us. Where it refuses, a restart of the unit ends the hooks that run then: they
     are reported as interrupted.
     """
     if "INVOCATION_ID" not in os.environ or not os.path.isdir(_SYSTEMD) or os.geteuid() != 0:
         return
-    properties = ("2", "PIDs", "au", "1", str(pid), "CollectMode", "s", "inactive-or-failed", "0")
+    properties = ("3", "PIDs", "au", "1", str(pid), "CollectMode", "s", "inactive-or-failed", "Delegate", "b", "1", "0")
     name = f"heat-workflow-hooks-{pid}.scope"
     call = ["busctl", "--quiet", "call", *_MANAGER, "StartTransientUnit", "ssa(sv)a(sa(sv))", name, "fail", *properties]
     try:

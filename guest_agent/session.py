@@ -13,9 +13,12 @@ from guest_agent.failpoints import failpoint
 from guest_agent.identity import Identity
 from guest_agent.inventory import get_inventory
 from guest_agent.spool import Entry
+from guest_agent.untrusted import as_seconds
 
 IDENTITY_IN_USE, SUPERSEDED, CLAIM_OVER = "identity-in-use", "superseded", "claim-over"
 ROTATE_AFTER = 43200.0
+# What an API may wish, in seconds; beyond that it is out of order, and the agent has to find back to it by itself.
+ROTATE_RANGE, HEARTBEAT_RANGE, WAIT_RANGE = (60.0, 30 * 86400.0), (2.0, 300.0), (0.0, 120.0)
 
 
 @dataclass(frozen=True)
@@ -39,10 +42,10 @@ def begin_session(client: ApiClient, identity: Identity, journal: list[Entry]) -
     answer = _introduce(client, identity, body)
     failpoint("hello.answered")
     identity.forget_previous_nonces()
-    identity.accepted(float(answer.get("rotate_after", ROTATE_AFTER)), bool(answer.get("rotate")))
+    identity.accepted(as_seconds(answer.get("rotate_after"), ROTATE_AFTER, *ROTATE_RANGE), answer.get("rotate") is True)
     return Session(
-        heartbeat_interval=max(2.0, float(answer.get("heartbeat_interval", 20))),
-        max_wait=max(0.0, float(answer.get("max_wait", 50))),
+        heartbeat_interval=as_seconds(answer.get("heartbeat_interval"), 20.0, *HEARTBEAT_RANGE),
+        max_wait=as_seconds(answer.get("max_wait"), 50.0, *WAIT_RANGE),
     )
 
 

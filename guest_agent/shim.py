@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -42,30 +43,34 @@ def run_shim(run_path: str, alive: int) -> None:
     run = Folder(run_path)
     order = Order.decode(run.read(ORDER_FILE, LIMIT))
     _journal(order, STARTED, order.started)
-    supervision: Supervision | None = None
     try:
         _reserve(run)
         supervision = Supervision(order, run)
-        failpoint("shim.hook-up")
-        ending = supervision.run_to_end()
-        failpoint("shim.hook-over")
-        if _wants_reboot(order, ending):
-            failpoint("shim.reboot-wanted")
-            _journal(order, STARTED, {**order.started, "reboot": True})
-            failpoint("shim.reboot-journaled")
-            return
-        if not ending.stopped and is_cut_off(ending.code):
-            outlast_agent(alive)
-            return
-        report = _conclude(order, run, supervision, ending)
     except OSError as error:
-        report = _not_started(error)
-    failpoint("shim.concluded")
-    run.remove(RESERVE_FILE)
-    _deliver(order, report)
+        _hand_in(order, run, _not_started(error))
+        os.close(alive)
+        return
+    failpoint("shim.hook-up")
+    ending = supervision.run_to_end()
+    failpoint("shim.hook-over")
+    if _wants_reboot(order, ending):
+        failpoint("shim.reboot-wanted")
+        _insist(order, STARTED, {**order.started, "reboot": True})
+        failpoint("shim.reboot-journaled")
+        return
+    if not ending.stopped and is_cut_off(ending.code):
+        outlast_agent(alive)
+        return
+    _hand_in(order, run, _conclude(order, run, supervision, ending))
     os.close(alive)
-    if supervision is not None:
-        supervision.drain()
+    supervision.drain()
+
+
+def _hand_in(order: Order, run: Folder, report: Report) -> None:
+    failpoint("shim.concluded")
+    with contextlib.suppress(OSError):
+        run.remove(RESERVE_FILE)
+    _insist(order, FINISHED, {"report": report})
 
 
 def _reserve(run: Folder) -> None:
@@ -96,16 +101,22 @@ def _wants_reboot(order: Order, ending: Ending) -> bool:
 
 
 def _conclude(order: Order, run: Folder, supervision: Supervision, ending: Ending) -> Report:
-    """The report of a hook that ran."""
-    folder = run.child(OUTPUTS_FOLDER)
-    outputs, problems = read_outputs(folder, order.outputs, order.user.uid if order.user else os.geteuid())
-    folder.close()
+    """The report of a hook that ran, whatever it has written."""
+    try:
+        return _judge(order, run, supervision, ending)
+    except (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError) as error:
+        words = f"the hook ended, and what it has written cannot be judged: {type(error).__name__}"
+        return failed(words, ending.code or 1)
+
+
+def _judge(order: Order, run: Folder, supervision: Supervision, ending: Ending) -> Report:
+    outputs, problems = _take_outputs(order, run)
     stdout, stderr = supervision.stdout, supervision.stderr
     notes = [*problems, *order.notes]
     infos = {"stdout_info": stdout.info(), "stderr_info": stderr.info()}
     if ending.stopped:
         if ending.survivors:
-            notes.insert(0, f"still running in spite of SIGKILL: pids {ending.survivors}")
+            notes.insert(0, ending.survivors)
         return compose(
             ending.stopped,
             ending.code,
@@ -132,6 +143,19 @@ def _conclude(order: Order, run: Folder, supervision: Supervision, ending: Endin
     )
 
 
+def _take_outputs(order: Order, run: Folder) -> tuple[dict[str, str], list[str]]:
+    """What the hook left as outputs; that it has spoilt their folder takes nothing from how it ended."""
+    try:
+        folder = run.child(OUTPUTS_FOLDER)
+    except OSError as error:
+        words = f"outputs left out: the hook has removed their folder or put something in its place ({error.strerror})"
+        return {}, [words] if order.outputs else []
+    try:
+        return read_outputs(folder, order.outputs, order.user.uid if order.user else os.geteuid())
+    finally:
+        folder.close()
+
+
 def _error_outputs(order: Order, outputs: dict[str, Any]) -> list[str]:
     """What the hook itself calls an error: a value for an output declared with ``error_output``."""
     return [
@@ -147,11 +171,11 @@ def _not_started(error: OSError) -> Report:
     return failed(f"not started: {error.strerror or type(error).__name__}", 126)
 
 
-def _deliver(order: Order, report: Report) -> None:
-    """Put the report on the disk; with a full or failing disk keep trying: the outcome exists only here."""
+def _insist(order: Order, stage: str, record: Record) -> None:
+    """Put the record on the disk; with a full or failing disk keep trying: what it says exists only here."""
     while True:
         try:
-            _journal(order, FINISHED, {"report": report})
+            _journal(order, stage, record)
             return
         except (OSError, AgentError):
             time.sleep(_RETRY)

@@ -80,7 +80,8 @@ class Slots:
             named.add(os.readlink(PREVIOUS, dir_fd=self._home.fd))
         for name in self._home.names():
             if _FILE.fullmatch(name) and name not in named:
-                self._home.remove(name)
+                with contextlib.suppress(OSError):  # what cannot be removed costs space alone
+                    self._home.remove(name)
 
     def _link(self, name: str, target: str) -> None:
         fresh = f".{name}"

@@ -15,6 +15,7 @@ An attempt goes *claimed*, *started*, *finished*, *acked*. Only the two in the m
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import uuid
@@ -129,15 +130,15 @@ class Spool:
         """The report to send, or None while there is none; after damage a report that says so."""
         name = f"{attempt.name}.{FINISHED}"
         try:
-            report = read_record(self._folder, name)["report"]
+            report = dict(read_record(self._folder, name)["report"])
         except FileNotFoundError:
             return None
-        except (DamagedRecord, KeyError):
+        except (DamagedRecord, KeyError, TypeError, ValueError):
             self._set_aside(name)
             report = reports.failed(STATE_LOST)
             self.finish(attempt, report)
         self._entries[attempt] = replace(self._entries.get(attempt, Entry(attempt, FINISHED)), stage=FINISHED)
-        return dict(report)
+        return report
 
     def finish_again(self, attempt: Attempt) -> bool:
         """Journal the outcome that this attempt at the task had under an earlier claim; False when there was none.
@@ -177,8 +178,11 @@ class Spool:
     def wipe(self) -> None:
         """Remove everything."""
         self._past.close()
+        for name in (PAST, _DAMAGED):
+            self._folder.remove_all(name)
         for name in self._folder.names():
-            self._folder.remove_tree(name)
+            with contextlib.suppress(OSError):
+                self._folder.remove(name)
         self._entries.clear()
 
     def _load(self) -> None:
@@ -186,14 +190,14 @@ class Spool:
         for name in names:
             stem, _, stage = name.rpartition(".")
             attempt = Attempt.from_name(stem)
-            if name.startswith(".tmp."):
+            if name.startswith(".tmp.") and self._folder.is_file(name):
                 self._folder.remove(name)
             elif name == _LAST:
                 self._load_last()
             elif attempt is not None and stage in (CLAIMED, STARTED, FINISHED):
                 self._load_entry(attempt, stage, name)
             else:
-                LOG.warning("spool: %s is not ours, set aside", name)
+                LOG.warning("spool: %a is not ours, set aside", name)
                 self._set_aside(name)
 
     def _load_last(self) -> None:
@@ -245,14 +249,18 @@ class Spool:
         return {"seq": self._seq, "next_claim_id": next_claim_id}
 
     def _carry(self, record: Record, carrier: str) -> None:
-        if int(record.get("seq", 0)) > self._seq:
-            self._seq = int(record["seq"])
-            self._next_claim_id = str(record["next_claim_id"])
-            self._carrier = carrier
+        seq, next_claim_id = record.get("seq", 0), record.get("next_claim_id", "")
+        if not isinstance(seq, int) or not isinstance(next_claim_id, str):
+            raise DamagedRecord(f"{carrier}: it carries no claim id")
+        if seq > self._seq:
+            self._seq, self._next_claim_id, self._carrier = seq, next_claim_id, carrier
 
     def _set_aside(self, name: str) -> None:
-        damaged = self._folder.child(_DAMAGED, create=True)
         try:
-            os.rename(name, name, src_dir_fd=self._folder.fd, dst_dir_fd=damaged.fd)
-        finally:
-            damaged.close()
+            damaged = self._folder.child(_DAMAGED, create=True)
+            try:
+                os.rename(name, name, src_dir_fd=self._folder.fd, dst_dir_fd=damaged.fd)
+            finally:
+                damaged.close()
+        except OSError as error:
+            LOG.error("spool: %a cannot be set aside: %s", name, error.strerror)

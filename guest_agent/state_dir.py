@@ -12,14 +12,16 @@ from pathlib import Path
 
 from guest_agent.errors import StateError
 from guest_agent.folder import Folder
+from guest_agent.trash import TRASH, Trash
 
 _LOCK = "lock"
 _STOPPED = "stopped"
+_FILES = (_LOCK, _STOPPED, "credential", "nonce", "status.json", "ca.pem")
 _FLOCK = "hhqqi"  # struct flock: kind, whence, start, length, pid
 
 
 class StateDir:
-    """The open state directory with its folders ``spool`` and ``run``, all ours and closed to others."""
+    """The open state directory with its folders ``spool``, ``run`` and ``trash``, all ours and closed to others."""
 
     def __init__(self, path: str) -> None:
         """Make what is missing and check the rest; StateError says what to repair."""
@@ -31,6 +33,9 @@ class StateDir:
             _check_own(self.path, os.fstat(self.root.fd), passable=True)
             self.spool = self._folder("spool")
             self.run = self._folder("run", passable=True)
+            self._folder(TRASH).close()
+            self.trash = Trash(self.root, self.run)
+            self._set_impostors_aside()
         except OSError as error:
             raise StateError(f"state directory {self.path}: {error.strerror or error}") from error
         self._lock: int | None = None
@@ -54,6 +59,12 @@ class StateDir:
         found = self.root.has(_STOPPED)
         self.root.remove(_STOPPED)
         return found
+
+    def _set_impostors_aside(self) -> None:
+        """What a hook has put in the place of one of our files and is no file must not keep the agent from starting."""
+        for name in _FILES:
+            if self.root.has(name) and not self.root.is_file(name):
+                self.trash.put(self.root, name)
 
     def _folder(self, name: str, *, passable: bool = False) -> Folder:
         folder = self.root.child(name, create=True)

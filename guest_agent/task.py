@@ -10,7 +10,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from guest_agent.errors import AgentError
+from guest_agent.untrusted import as_seconds
 
+_ATTEMPTS = range(1, 2**63)
 _NAME = re.compile(r"([0-9a-f]{32})\.([0-9]{1,19})\.([0-9a-f]{32})")
 
 
@@ -99,7 +101,10 @@ class Task:
 def read_attempt(wire: dict[str, Any]) -> Attempt:
     """Which attempt the API handed out; AgentError when even that cannot be read."""
     try:
-        return Attempt(str(uuid.UUID(wire["id"])), int(wire["attempt"]), str(uuid.UUID(wire["claim_id"])))
+        number = wire["attempt"]
+        if type(number) is not int or number not in _ATTEMPTS:
+            raise ValueError(number)
+        return Attempt(str(uuid.UUID(wire["id"])), number, str(uuid.UUID(wire["claim_id"])))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise AgentError(f"the API handed out a task without a readable id: {type(error).__name__}") from error
 
@@ -139,8 +144,8 @@ def read_task(wire: dict[str, Any]) -> Task:
         server=str(wire.get("server") or ""),
         stack_id=str(heat.get("stack_id") or ""),
         resource=str(heat.get("resource") or wire.get("name") or ""),
-        timeout=_seconds(wire.get("timeout")),
-        deadline_in=_seconds(wire.get("deadline_in")),
+        timeout=_seconds(wire, "timeout"),
+        deadline_in=_seconds(wire, "deadline_in"),
         run_as=str(wire.get("run_as") or ""),
         on_interrupt=str(wire.get("on_interrupt") or "fail"),
         environment_inputs=frozenset(wire.get("environment_inputs") or []),
@@ -167,5 +172,12 @@ def _marked(action: str, inputs: tuple[Input, ...]) -> tuple[Input, ...]:
     return tuple(replace(item, erased=item.hidden and item.value is None) for item in inputs)
 
 
-def _seconds(value: Any) -> float | None:
-    return None if value is None else max(0.0, float(value))
+def _seconds(wire: dict[str, Any], name: str) -> float | None:
+    """The seconds left, 0 for a time that is over."""
+    value = wire.get(name)
+    if value is None:
+        return None
+    seconds = as_seconds(value, -1.0, 0.0, float("inf"))
+    if seconds < 0:
+        raise AgentError(f"{name} is no number of seconds")
+    return seconds

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 import logging
 import pathlib
@@ -19,7 +20,7 @@ from keystoneauth1 import plugin as ks_plugin
 from keystoneauth1 import session as ks_session
 from oslo_config import cfg
 
-from heat_workflow import errors
+from heat_workflow import authorities, errors
 from heat_workflow.client import SERVICE_TYPE, Client
 
 LOG = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ LOG = logging.getLogger(__name__)
 CLIENT_NAME = "heat_workflow"
 CLIENT_GROUP = "clients_heat_workflow"
 GUEST_GROUP = "heat_workflow"
+FAULTS_TOLD = 5  # a bundle of public CAs has more
 JOIN_TTL = 3600
 MOST_JOIN_TTL = 24 * 3600
 CONNECTIONS_KEPT = 128  # heat-engine runs 64 threads per worker, and each holds at most one request
@@ -77,6 +79,13 @@ cfg.CONF.register_opts(guest_opts, group=GUEST_GROUP)
 def list_opts() -> list[tuple[str, list[Any]]]:
     """The options for heat.conf, for oslo.config's generator."""
     return [(CLIENT_GROUP, client_opts), (GUEST_GROUP, guest_opts)]
+
+
+@functools.lru_cache(maxsize=4)
+def _tell_faults(ca_file: str, pem: str) -> None:
+    """Once for what is in the file: a server that waits for an agent whose first boot fails tells nobody why."""
+    for fault in authorities.faults_of_ca(pem.encode(), datetime.datetime.now(datetime.timezone.utc))[:FAULTS_TOLD]:
+        LOG.warning("guests may refuse the tasks API: guest_ca_file %s: %s", ca_file, fault)
 
 
 class StackAuth(ks_plugin.BaseAuthPlugin):  # type: ignore[misc]
@@ -144,7 +153,11 @@ class HeatWorkflowClientPlugin(client_plugin.ClientPlugin):  # type: ignore[misc
     def guest_ca_pem(self) -> str | None:
         """The CA certificates for guests; None: their own trust store will do."""
         ca_file = cfg.CONF[GUEST_GROUP].guest_ca_file
-        return pathlib.Path(ca_file).read_text() if ca_file else None
+        if not ca_file:
+            return None
+        pem = pathlib.Path(ca_file).read_text()
+        _tell_faults(ca_file, pem)
+        return pem
 
     def join_ttl(self) -> int:
         """Seconds a join token is good for where the template does not say."""

@@ -37,6 +37,7 @@ from guest_agent.outputs import within_limits
 from guest_agent.pump import Capture
 from guest_agent.state_dir import check_parents
 from guest_agent.task import Input, Task
+from guest_agent.untrusted import as_status_code, read_json
 
 COMPANION = "50-heat-config-"
 COMPANION_DIRS = ("/usr/libexec/os-refresh-config/configure.d", "/opt/stack/os-config-refresh/configure.d")
@@ -115,7 +116,10 @@ class HeatConfigHook:
                 return _failure(ended, said_reason(ended.code, line, "the hook gave no answer"))
             said = f"; it last said: {bounded(line)}" if line else ""
             return _failure(ended, f"the hook gave no answer: the tool it runs may be missing{said}", 1)
-        answer = None if ended.answer is None else _json_object(ended.answer)
+        try:
+            answer = None if ended.answer is None else _json_object(ended.answer)
+        except RecursionError:
+            return _failure(ended, "the answer of the hook is nested deeper than anything reads", ended.code or 1)
         if answer is None:
             reason = "" if ended.code == 0 else exit_reason(ended.code, ended.stderr, ended.stdout)
             return Verdict(ended.code == 0, ended.code, ended.stdout, ended.stderr, {}, reason)
@@ -190,9 +194,9 @@ def _of_answer(ended: Exit, answer: dict[str, Any]) -> Verdict:
     due = sorted(output.name for output in ended.declared if not output.error_output)
     stdout, stderr = (_shortened(answer.get(f"deploy_{stream}")) for stream in ("stdout", "stderr"))
     said = answer.get("deploy_status_code")
-    code = _status_code(said, ended.code)
+    code = ended.code if said is None else as_status_code(said)
     if code is None:
-        reason = f"the hook answered with the status code {str(said)[:40]!r}, which is no number"
+        reason = f"the hook answered with the status code {str(said)[:40]!r}, which is no number of 32 bits"
     elif code != 0:
         reason = said_reason(code, find_state(stderr) or find_state(stdout) or find_line(stderr, ended.stderr, stdout))
     elif not answer and due:
@@ -202,24 +206,14 @@ def _of_answer(ended: Exit, answer: dict[str, Any]) -> Verdict:
     return Verdict(False, code, stdout, stderr or ended.stderr, outputs, "; ".join([reason, *problems]))
 
 
-def _status_code(said: Any, exit_code: int) -> int | None:
-    """The number the hook gave, however it wrote it; None when it is none."""
-    if said is None:
-        return exit_code
-    try:
-        return int(said)
-    except (TypeError, ValueError):
-        return None
-
-
 def _failure(ended: Exit, reason: str, code: int | None = None) -> Verdict:
     return Verdict(False, ended.code if code is None else code, ended.stdout, ended.stderr, {}, reason)
 
 
 def _json_object(data: bytes) -> dict[str, Any] | None:
     try:
-        answer = json.loads(data)
-    except (ValueError, RecursionError):
+        answer = read_json(data)
+    except ValueError:
         return None
     return answer if isinstance(answer, dict) else None
 

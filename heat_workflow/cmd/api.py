@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import gc
+import pathlib
 import sys
 
 import uvicorn
 from oslo_config import cfg
 from oslo_log import log
 
+from heat_workflow import authorities, errors
 from heat_workflow import conf as options
-from heat_workflow import errors
 from heat_workflow.api import app
 from heat_workflow.cmd import serving
 from heat_workflow.cmd.protocol import BoundedProtocol
@@ -22,6 +24,9 @@ from heat_workflow.cmd.sparing import spare_the_log
 
 class _Protocol(BoundedProtocol):
     """One connection of this process."""
+
+
+LOG = log.getLogger(__name__)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -37,6 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     except errors.HeatWorkflowError as exc:
         print(f"heat-workflow-api: {exc.detail}", file=sys.stderr)
         return 1
+    _tell_faults(conf.api.cert_file)
     _spare_the_collector()
     _Protocol.room = Room(connections_most())
     config = uvicorn.Config(
@@ -60,6 +66,18 @@ def main(argv: list[str] | None = None) -> int:
     with contextlib.suppress(KeyboardInterrupt):
         server.run()
     return 0 if server.started else 1
+
+
+def _tell_faults(cert_file: str | None) -> None:
+    """A certificate that guests will refuse is said at the start: they cannot say it here."""
+    if not cert_file:
+        return
+    try:
+        chain = pathlib.Path(cert_file).read_bytes()
+    except OSError:
+        return  # the server itself says what is wrong with it
+    for fault in authorities.faults_of_server(chain, datetime.datetime.now(datetime.timezone.utc)):
+        LOG.warning("guests may refuse this API: cert_file %s: %s", cert_file, fault)
 
 
 def _spare_the_collector() -> None:

@@ -33,6 +33,7 @@ TABLE = [
     room("errors", "heat_workflow/errors.py heat_workflow/__init__.py"),
     room("model", "heat_workflow/model.py heat_workflow/lifecycle.py", "model errors"),
     room("releases", "heat_workflow/releases.py", "errors"),
+    room("authorities", "heat_workflow/authorities.py", "", "cryptography"),
     room("failpoints", "heat_workflow/failpoints.py"),
     room("loops", "heat_workflow/loops.py", "errors", "oslo_log"),
     room("conf", "heat_workflow/conf.py", "", "oslo_config"),
@@ -54,7 +55,7 @@ TABLE = [
     room(
         "cmd",
         "heat_workflow/cmd",
-        "cmd api taskqueue wakeup store releases model errors conf",
+        "cmd api taskqueue wakeup store releases authorities model errors conf",
         "oslo_config oslo_log uvicorn",
     ),
     room(
@@ -80,7 +81,7 @@ TABLE = [
     room(
         "resources",
         "heat_workflow/client_plugin.py heat_workflow/resources",
-        "client edges errors resources",
+        "client edges authorities errors resources",
         "heat keystoneauth1 oslo_config oslo_log requests",
     ),
     room("plugin_dir", "heat_workflow/plugin_dir", "resources"),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from guest_agent.processes import descendants
 from tests.faults import counts
 from tests.faults.agent.sabotage import CLOCK
+from tests.harness.chains import CHAIN
 from tests.harness.guests import CounterFile, Guest, shims_of
 from tests.harness.machine import is_alive, processes_of, wait_for
 
@@ -36,6 +38,7 @@ ZOO = {
     "changes its name and process group": f"{PYTHON} 'import os,signal,time;signal.signal(15,signal.SIG_IGN);"
     'os.fork() or os.setpgid(0,0);open("/proc/self/comm","w").write("init");time.sleep(50)\'',
     "is run by a chain of parents that end": f'sh -c \'sh -c "sh -c \\"{FOREVER}\\" &" &\' ; {FOREVER}',
+    "does nothing but fork and end": f"{PYTHON} {shlex.quote(CHAIN + 'while True: pass')} $heat_outputs_path.trace",
     "empties its environment": f"env -i setsid sh -c 'trap \"\" TERM; {FOREVER}' & {FOREVER}",
 }
 

@@ -44,6 +44,15 @@ def machine(boot: Boot) -> Machine:
 
 
 @pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """A directory that every user gets through to."""
+    directory = Path(tempfile.mkdtemp(dir="/tmp"))
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
 def open_machine(boot: Boot) -> Iterator[Machine]:
     """A guest whose state directory other users can get through to, as below /var/lib."""
     directory = Path(tempfile.mkdtemp(dir="/tmp"))

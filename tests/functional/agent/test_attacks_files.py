@@ -10,7 +10,6 @@ import signal
 import stat
 import subprocess
 import sys
-import tempfile
 import uuid
 import zipapp
 from collections.abc import Callable, Iterator
@@ -55,15 +54,6 @@ def fake() -> Iterator[Api]:
 
 
 @pytest.fixture
-def open_directory() -> Iterator[Path]:
-    """A directory that every user gets through to."""
-    directory = Path(tempfile.mkdtemp(dir="/tmp"))
-    directory.chmod(0o755)
-    yield directory
-    shutil.rmtree(directory)
-
-
-@pytest.fixture
 def guest(open_directory: Path, fake: Api) -> Iterator[Machine]:
     made = Machine(open_directory / "guest", fake.url, AGENT, JOIN)
     yield made
@@ -89,6 +79,32 @@ def test_s42_what_is_planted_as_an_output_is_not_followed_and_does_not_block(
         report = fake.report_of(fake.add(wire_task(script, outputs=[{"name": "y"}], run_as=run_as)))
         assert "canary-secret" not in str(report), what
         assert report["outputs"] == {}, what
+
+
+SPOILT = {
+    "removed": "rm -rf $d",
+    "a link": "rm -rf $d; ln -s /etc $d",
+    "a link to nothing": "rm -rf $d; ln -s /no/such $d",
+    "a file": "rm -rf $d; touch $d",
+    "a pipe": "rm -rf $d; mkfifo $d",
+    "the run directory gone with it": "rm -rf $d/..; rm -rf $(dirname $d)",
+}
+
+
+def test_f54_a_hook_that_spoilt_the_folder_of_its_outputs_is_reported_as_what_it_was(guest: Machine, fake: Api) -> None:
+    """It ran, so its exit status and its text stand; only the outputs are missing, in words."""
+    guest.start()
+    for what, spoil in SPOILT.items():
+        for code, status in ((0, "succeeded"), (7, "failed")):
+            script = f"d=$(dirname $heat_outputs_path); {spoil}\necho said; exit {code}\n"
+            report = fake.report_of(fake.add(wire_task(script, outputs=[{"name": "y"}])))
+            assert (report["status"], report["deploy_status_code"]) == (status, code), (what, report["reason"])
+            assert report["deploy_stdout"] == "said\n", what
+            assert "not started" not in report["reason"]
+            assert "outputs left out: the hook has removed their folder" in report["reason"], what
+        script = f"d=$(dirname $heat_outputs_path); {spoil}\nsleep 50\n"
+        report = fake.report_of(fake.add(wire_task(script, timeout=0.5)))
+        assert report["status"] == "timed_out", what
 
 
 def test_s42_a_path_swapped_for_a_link_while_it_is_read_never_gives_the_secret(tmp_path: Path) -> None:

@@ -7,9 +7,11 @@ import hashlib
 import os
 import shutil
 import signal
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -233,6 +235,50 @@ def test_an_older_secret_is_tried_only_after_a_refusal(guest: Machine, api: Api)
     guest.start()
     wait_for(lambda: "claim" in [call.name for call in api.calls[seen:]])
     assert [call.token for call in api.calls[seen:]][:3] == [rotated, first, first]
+
+
+ODD: list[Any] = [float("nan"), float("inf"), 1e308, -1, 0, 1e-9, True, None, "x", [], 10**400]
+
+
+@pytest.mark.parametrize("name", ["max_wait", "heartbeat_interval", "rotate_after"])
+def test_s80_an_api_that_wishes_impossible_numbers_ends_no_agent_and_starts_no_storm(
+    name: str, guest: Machine, api: Api
+) -> None:
+    for value in ODD:
+        api.calls.clear()
+        api.answers["hello"] = lambda _call: (200, {"max_wait": 1, name: value})  # noqa: B023
+        guest.start()
+        began = time.monotonic()
+        assert api.report_of(api.add(wire_task("true\n")))["status"] == "succeeded", value
+        wait_for(lambda: api.names().count("claim") >= 2)
+        assert 0 <= api.calls[-1].body.get("wait", 0) <= 120
+        assert api.names().count("credential") == 0, value
+        assert api.names().count("claim") <= 3 + (time.monotonic() - began), value
+        guest.kill()
+
+
+def test_s80_a_heartbeat_answered_with_nonsense_is_followed_by_others_and_a_cancel_still_counts(
+    machine: Machine, api: Api, tmp_path: Path
+) -> None:
+    task = api.add(wire_task(f"touch {tmp_path}/up; sleep 100\n"))
+    wait_for((tmp_path / "up").exists)
+    odd: Iterator[Wire] = iter([{"cancel": "no", "grace": float("nan")}, {"cancel": 1, "grace": "x"}])
+    api.answers["heartbeat"] = lambda _call: (200, next(odd, {"cancel": True, "grace": []}))
+    assert api.report_of(task)["status"] == "cancelled"
+    assert next(odd, None) is None
+
+
+@pytest.mark.parametrize("field", ["attempt", "id", "claim_id"])
+def test_s80_a_task_that_cannot_even_be_named_is_not_run_and_the_next_one_is(
+    field: str, machine: Machine, api: Api, tmp_path: Path
+) -> None:
+    wait_for(lambda: "claim" in api.names())
+    bad = wire_task(f"touch {tmp_path}/ran\n")
+    api.answers["claim"] = lambda _call: (200, {"task": {**bad, field: float("inf")}})
+    wait_for(lambda: "without a readable id" in machine.log.read_text())
+    del api.answers["claim"]
+    assert api.report_of(api.add(wire_task("true\n")))["status"] == "succeeded"
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_claim_taken_before_a_crash_is_asked_for_again_and_run_once(guest: Machine, tmp_path: Path, api: Api) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.functional.agent.conftest import Add, Boot
+from tests.harness.machine import Machine
 
 Task = dict[str, Any]
 Finished = Callable[..., Task]
@@ -100,6 +101,37 @@ def test_what_an_answer_means(
     task = finished(add("x", group="tool", outputs=[{"name": "y"}]))
     assert (task["state"], task["deploy_status_code"]) == (state, code)
     assert words in (task["status_reason"] or "")
+
+
+@pytest.mark.parametrize(
+    ("answer", "state", "code"),
+    [
+        ('{"y": 1, "deploy_status_code": Infinity}', "failed", None),
+        ('{"y": 1, "deploy_status_code": 1e400}', "failed", None),
+        (f'{{"y": 1, "deploy_status_code": 1{"0" * 400}}}', "failed", None),
+        (f'{{"y": 1{"0" * 5000}, "deploy_status_code": "3"}}', "failed", 3),
+        ('{"y": [NaN, -Infinity], "deploy_status_code": false}', "succeeded", 0),
+    ],
+    ids=["infinity", "1e400", "huge", "huge output", "no numbers in an output"],
+)
+def test_s79_a_hook_that_answers_with_impossible_numbers_is_reported_as_what_it_is(
+    hooks: Callable[..., Path], add: Add, finished: Finished, answer: str, state: str, code: int | None
+) -> None:
+    hooks(tool=f"#!/bin/sh\ncat >/dev/null\necho '{answer}'; echo said >&2\n")
+    task = finished(add("x", group="tool", outputs=[{"name": "y", "type": "Json"}]))
+    assert (task["state"], task["deploy_status_code"]) == (state, code), task["status_reason"]
+    assert task["deploy_stderr"] == "said\n", "what the hook said is kept"
+    assert "hook lost" not in task["status_reason"]
+    assert "refused" not in task["status_reason"]
+
+
+def test_s79_a_script_whose_typed_output_no_store_takes_fails_in_words(
+    machine: Machine, add: Add, finished: Finished
+) -> None:
+    script = "echo said; echo '{\"a\": Infinity}' > ${heat_outputs_path}.y\n"
+    task = finished(add(script, outputs=[{"name": "y", "type": "Json"}]))
+    assert (task["state"], task["deploy_stdout"]) == ("failed", "said\n")
+    assert "output y is declared as Json" in task["status_reason"]
 
 
 def test_a_large_answer_is_read_whole(hooks: Callable[..., Path], add: Add, finished: Finished) -> None:

@@ -20,6 +20,7 @@ class BareGuest:
     """One such machine. Its processes are known by a mark in their environment."""
 
     def __init__(self, directory: Path) -> None:
+        self.python = sys.executable
         self.home = directory / "opt"
         self.console = directory / "console"
         self.console.touch()
@@ -43,7 +44,7 @@ class BareGuest:
         bin_.mkdir(exist_ok=True)
         python = bin_ / "python3"
         python.unlink(missing_ok=True)
-        python.symlink_to(sys.executable)
+        python.symlink_to(self.python)
         path = f"{bin_}:{os.environ['PATH']}"
         subprocess.run(
             ["sh"], input=part, text=True, check=True, env={"PATH": path, "MARK": self.mark, **environment}, timeout=60

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from heat_workflow.cmd.agent_archive import build_agent
 from heat_workflow.releases import Releases
 from heat_workflow.shapes import Join
 from tests.functional.delivery.bare import BareGuest
+from tests.functional.delivery.debian import make_python
 from tests.harness.agent_releases import add_beside
 from tests.harness.callers import Operator
 from tests.harness.servers import ApiProcess
@@ -32,6 +34,15 @@ def pyz(tmp_path: Path, api: ApiProcess, release: str) -> Path:
     path.write_bytes((api.agents / f"{release}.pyz").read_bytes())
     path.chmod(0o644)
     return path
+
+
+@pytest.fixture(scope="session")
+def debian_13(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Debian 13's own python3.13; the tests are skipped, in words, where its packages are not to be had."""
+    try:
+        return make_python(tmp_path_factory.mktemp("debian-13"))
+    except (OSError, StopIteration, subprocess.SubprocessError) as error:
+        pytest.skip(f"the packages of Debian 13 are not to be had here, so its Python was not tried: {error}")
 
 
 @pytest.fixture

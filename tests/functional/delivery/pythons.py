@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 VERSIONS = [(3, minor) for minor in range(9, 14)]
 
 
@@ -31,3 +33,11 @@ def _runs(interpreter: str) -> bool:
 
 
 PYTHONS = find_pythons()
+NAMES = [f"{major}.{minor}" for major, minor in VERSIONS]
+
+
+def interpreter(version: str) -> str:
+    """The interpreter of that version; the test is skipped, in words, where the machine has none."""
+    if version not in PYTHONS:
+        pytest.skip(f"this machine has no Python {version} (looked on the PATH and below ~/.pyenv): not tried under it")
+    return PYTHONS[version]

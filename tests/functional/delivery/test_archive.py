@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.delivery.pythons import PYTHONS
+from tests.functional.delivery.pythons import NAMES, interpreter
 from tests.harness.callers import Operator
 from tests.harness.machine import Machine, wait_for
 
@@ -72,9 +72,20 @@ def run_a_task(operator: Operator) -> None:
     assert (shown["state"], shown["outputs"]) == ("succeeded", {"said": "grüße"}), shown
 
 
-@pytest.mark.parametrize("version", PYTHONS)
+@pytest.mark.parametrize("version", NAMES)
 def test_it_enrolls_runs_and_tells_its_status_under_each_python(version: str, guest: Guest, operator: Operator) -> None:
-    guest.python = PYTHONS[version]
+    guest.python = interpreter(version)
+    _enroll_run_and_tell(guest, operator, version)
+
+
+def test_it_enrolls_runs_and_tells_its_status_under_the_python_of_debian_13(
+    debian_13: str, guest: Guest, operator: Operator
+) -> None:
+    guest.python = debian_13
+    _enroll_run_and_tell(guest, operator, "3.13")
+
+
+def _enroll_run_and_tell(guest: Guest, operator: Operator, version: str) -> None:
     assert guest.ask("status").returncode == 2, "never enrolled"
     enrolled = guest.ask("enroll")
     assert (enrolled.returncode, enrolled.stdout) == (0, f"agent {guest.agent_id}: enrolled\n"), enrolled.stderr

@@ -15,11 +15,13 @@ from pathlib import Path
 
 import pytest
 
+from devcloud.settings import Settings
 from heat_workflow.cmd.agent_archive import build_agent
 from heat_workflow.resources.user_data import Layout, agent_part
 from heat_workflow.shapes import Join
 from tests.functional.delivery.bare import BareGuest, is_main
 from tests.functional.delivery.files import Files, make_certificates, serving
+from tests.functional.delivery.pythons import NAMES, interpreter
 from tests.functional.delivery.test_archive import run_a_task
 from tests.harness.callers import Operator
 from tests.harness.machine import is_alive, processes_of, wait_for
@@ -197,6 +199,46 @@ def test_s47_a_proxy_in_the_environment_is_not_asked(guest: BareGuest, tmp_path:
         guest.says("TLS: 127.0.0.1 has a good certificate")
         guest.says("not installed")
         assert proxy.asked == []
+
+
+@pytest.fixture
+def plain_authority(tmp_path: Path) -> Settings:
+    """An authority and a certificate as two lines of openssl make them: without keyUsage, without key identifiers."""
+    made = make_certificates(tmp_path / "plain")
+    ca = f"-keyout ca.key -out {made.ca_file} -days 30 -subj /CN=ca"
+    sign = f"openssl x509 -req -CA {made.ca_file} -CAkey ca.key -CAcreateserial -days 30 -extfile names"
+    for command in (
+        f"openssl req -x509 -newkey rsa:2048 -nodes {ca}",
+        "echo subjectAltName=IP:127.0.0.1 > names",
+        f"openssl req -newkey rsa:2048 -nodes -keyout {made.api_key} -subj /CN=api | {sign} > {made.api_certificate}",
+    ):
+        subprocess.run(command, shell=True, cwd=tmp_path, check=True, capture_output=True)
+    return made
+
+
+@pytest.mark.parametrize("version", NAMES)
+def test_f53_a_plain_private_authority_is_good_for_first_boot_and_agent_under_each_python(
+    version: str, guest: BareGuest, plain_authority: Settings
+) -> None:
+    _boot_with(plain_authority, guest, interpreter(version))
+
+
+def test_f53_a_plain_private_authority_is_good_for_first_boot_and_agent_of_debian_13(
+    debian_13: str, guest: BareGuest, plain_authority: Settings
+) -> None:
+    _boot_with(plain_authority, guest, debian_13)
+
+
+def _boot_with(authority: Settings, guest: BareGuest, python: str) -> None:
+    guest.python = python
+    with serving(authority) as files:
+        files.content = build_agent()
+        join: Join = {**NOBODY, "api_url": files.url, "ca_pem": files.ca_pem}
+        guest.boot(join, hashlib.sha256(files.content).hexdigest())
+        guest.says("TLS: 127.0.0.1 has a good certificate")
+        guest.says("is the one wanted")
+        guest.says("not enrolled: heat-workflow-agent: POST enroll: 501")  # by TLS, from something that is no API
+        assert not [line for line in guest.lines() if "TLS: " in line and "good certificate" not in line]
 
 
 def test_s47_plain_http_to_another_machine_is_refused(guest: BareGuest) -> None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,10 +15,27 @@ from guest_agent.state_dir import StateDir
 from tests.harness.machine import wait_for
 from tests.harness.small_api import Api, Wire, serving, wire_task
 
+NOBODY = 65534
+
+
+@pytest.fixture
+def root() -> None:
+    """For tests that mount, make files immutable or become another user; skipped, in words, for others than root."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can prepare what is tested here")
+
 
 @pytest.fixture
 def state(tmp_path: Path) -> StateDir:
     return StateDir(str(tmp_path / "state"))
+
+
+@pytest.fixture
+def open_home(root: None) -> Iterator[Path]:
+    """A directory of nobody's that nobody gets through to."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        os.chown(directory, NOBODY, NOBODY)
+        yield Path(directory)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import subprocess
@@ -59,6 +60,40 @@ def test_each_status_has_its_family(api: Any, client: ApiClient, status: int, fa
     assert "what to do" in str(caught.value)
     assert SECRET not in str(caught.value)
     assert caught.value.retry_after == (7.0 if status in (429, 503) else None)
+
+
+HEADS = [
+    *(f"503 x\r\nRetry-After: {wish}\r\nContent-Length: 2" for wish in ("9" * 5000, "3600", "-1", "nan", "1e9", "")),
+    *(f"200 OK\r\nContent-Length: {size}" for size in ("-1", "1e400", "x", "9" * 30, "0", "1, 2", "nan", "")),
+    *(f"200 OK\r\nTransfer-Encoding: chunked\r\nX: {size}" for size in ("a", "b")),
+    "200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2",
+]
+
+
+@pytest.mark.parametrize("head", HEADS, ids=lambda head: head[:40])
+def test_s80_whatever_sizes_and_wishes_a_head_holds_the_call_ends_with_an_answer_or_our_error(head: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            for _ in range(2):
+                with contextlib.suppress(OSError):
+                    connection, _address = listener.accept()
+                    with connection:
+                        connection.recv(65536)
+                        connection.sendall(f"HTTP/1.1 {head}\r\nConnection: close\r\n\r\n{{}}".encode())
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        made = ApiClient(f"http://127.0.0.1:{listener.getsockname()[1]}", None, lambda: SECRET)
+        wish = None
+        try:
+            assert made.hello({}) == {}
+        except Unreachable as error:
+            wish = error.retry_after
+        made.close()
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    assert wish is None or 0 <= wish <= 60
 
 
 @pytest.mark.parametrize("status", [200, 401, 404, 409, 410])

@@ -25,7 +25,8 @@ def test_success_begins_anew() -> None:
     assert backoff.failed(None) <= 2
 
 
-def test_the_wish_of_the_api_is_a_lower_bound() -> None:
+def test_s80_the_wish_of_the_api_is_a_lower_bound_as_far_as_a_minute() -> None:
     backoff = Backoff(random.Random(1))
     assert 30 <= backoff.failed(30.0) <= 31
-    assert backoff.failed(1e9) <= 3601
+    for wish in (3600.0, 1e9, float("inf")):
+        assert 60 <= backoff.failed(wish) <= 61
