@@ -131,7 +131,7 @@ def _shorten(part: Any) -> None:
     _shorten(part.get("claim"))
 
 
-def test_s82_the_document_is_made_once(api: ApiProcess) -> None:
+def test_s73_the_document_is_made_once(api: ApiProcess) -> None:
     """Anybody may ask for it: a hundred answers cost what sending their bytes costs."""
     with requests.Session() as session:
         first = session.get(f"{api.url}/v1/openapi.json", timeout=20).content
