@@ -118,7 +118,10 @@ async def _listed_report(call: Call, report: schemas.ListedReport) -> dict[str, 
 
 
 async def _record(call: Call, task_id: str, body: schemas.ReportIn) -> model.Task:
-    return await call.queue.write(reporting.report, call.agent_id, task_id, _said(body))
+    said = _said(body)
+    return await call.queue.turn(
+        reporting.asks(call.agent_id, task_id, said), reporting.report, call.agent_id, task_id, said
+    )
 
 
 def _said(body: schemas.ReportIn) -> model.Report:
@@ -155,8 +158,10 @@ async def report(call: Call) -> Answer:
         task = await _record(call, task_id, body)
         return Answer(200, {"state": task.state.value, "task": None})
     call.polls.saw(call.agent_id)
-    task, claimed = await call.queue.write(
-        claiming.report_and_claim, call.agent_id, task_id, _said(body), body.claim.claim_id
+    said = _said(body)
+    asks = reporting.asks(call.agent_id, task_id, said, body.claim.claim_id)
+    task, claimed = await call.queue.turn(
+        asks, claiming.report_and_claim, call.agent_id, task_id, said, body.claim.claim_id
     )
     following = None if claimed is None else views.claimed(claimed)
     if following is None and body.claim.wait > 0:

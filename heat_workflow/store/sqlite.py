@@ -15,9 +15,10 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from heat_workflow import errors
-from heat_workflow.store import Tx
+from heat_workflow.store import Asks, Tx
 from heat_workflow.store.claims import Sqlite
 from heat_workflow.store.direct import Direct, driver_of
+from heat_workflow.store.group.running import SIZE_MOST
 from heat_workflow.store.keyring import KeyRing
 from heat_workflow.store.prepared import Prepared
 from heat_workflow.store.transaction import SqlTx
@@ -101,7 +102,9 @@ class SqliteStore:
 
     async def start(self, wake: Callable[[Mapping[str, int]], None]) -> None:
         self._wake = wake
-        self._writer = Writer(await asyncio.to_thread(self._connect), self._tx, self._committed)
+        self._writer = Writer(
+            await asyncio.to_thread(self._connect), self._tx, self._committed, self._keys.digest, self._clock
+        )
         self._glancing = self._engine.connect()
 
     def _connect(self) -> sa.Connection:
@@ -142,6 +145,12 @@ class SqliteStore:
         if self._closed or self._writer is None:
             raise closing()
         result: T = await self._writer.write(fn)
+        return result
+
+    async def turn(self, asks: Asks, fn: Callable[[Tx], T]) -> T:
+        if self._closed or self._writer is None or asks.size > SIZE_MOST:
+            return await self.write(fn)
+        result: T = await self._writer.turn(asks, fn)
         return result
 
     def _committed(self, keys: Mapping[str, int], finished: list[str]) -> None:

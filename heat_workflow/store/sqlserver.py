@@ -10,8 +10,8 @@ import contextlib
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import TypeVar, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import sqlalchemy as sa
 from oslo_db import exception as db_exception
@@ -20,11 +20,11 @@ from oslo_log import log
 
 from heat_workflow import errors
 from heat_workflow.failpoints import failpoint
-from heat_workflow.store import Tx
+from heat_workflow.store import Asks, Tx
 from heat_workflow.store.claims import ServerDialect, server_dialect
 from heat_workflow.store.clock import DatabaseClock
-from heat_workflow.store.direct import PreparedOnly, Short
-from heat_workflow.store.grouping import DATABASE_ERRORS, Grouper
+from heat_workflow.store.group.lane import DATABASE_ERRORS, Lane
+from heat_workflow.store.group.running import SIZE_MOST, Group, Turn
 from heat_workflow.store.keyring import KeyRing
 from heat_workflow.store.notices import Notices, Teller, notices_for
 from heat_workflow.store.prepared import Prepared
@@ -35,7 +35,6 @@ LOG = log.getLogger(__name__)
 T = TypeVar("T")
 _CONNECTIONS = 16  # at most so many threads at once, too: more would only take the interpreter from each other
 _TRIES = 12  # of one transaction against deadlocks and lock waits, which are the database's way of taking turns
-_SHORT = 300  # statements and rows of a transaction that may run in a group, some twenty milliseconds
 _TRY_MOST = 15.0  # seconds after which no further try begins
 
 
@@ -62,8 +61,7 @@ class ServerStore:
         self._keys = keys
         self._clock = DatabaseClock(self._dialect.clock)
         self._run = Prepared(self._engine.dialect)
-        self._short = Short(self._engine.dialect, _SHORT)
-        self._grouper: Grouper | None = None
+        self._lane: Lane | None = None
         self._threads = concurrent.futures.ThreadPoolExecutor(_CONNECTIONS, "store")
         self._notices: Notices = notices_for(self._engine)
         self._listener: threading.Thread | None = None
@@ -82,16 +80,16 @@ class ServerStore:
         )
         self._listener.start()
         self._teller = Teller(self._engine, self._notices)
-        if self._dialect.lock_wait is not None:
-            self._grouper = Grouper(
-                self._engine, self._dialect.lock_wait, self._short_tx, self._run_alone, self._settled
-            )
+        self._lane = Lane(self._engine, self._clock, self._group_on, self._run_alone, self._settled)
+
+    def _group_on(self, execute: Callable[..., object]) -> Group:
+        return Group(self._dialect.sets(execute), self._keys.digest, locks=True)
 
     async def close(self) -> None:
         self._closed = True
         self._notices.stop()
-        if self._grouper is not None:
-            await asyncio.to_thread(self._grouper.close)
+        if self._lane is not None:
+            await asyncio.to_thread(self._lane.close)
         await asyncio.to_thread(self._threads.shutdown)
         if self._teller is not None:
             await asyncio.to_thread(self._teller.close)
@@ -115,11 +113,14 @@ class ServerStore:
         return await self.read(fn)
 
     async def write(self, fn: Callable[[Tx], T]) -> T:
-        if self._grouper is None:
-            return await self._in_thread(fn, self._write_once)
+        return await self._in_thread(fn, self._write_once)
+
+    async def turn(self, asks: Asks, fn: Callable[[Tx], T]) -> T:
         self._refuse_closed()
+        if self._lane is None or asks.size > SIZE_MOST:
+            return await self.write(fn)
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._grouper.put(Write(fn, future))
+        self._lane.put(Turn(asks, fn, future))
         return await future
 
     def _refuse_closed(self) -> None:
@@ -164,7 +165,7 @@ class ServerStore:
         return result
 
     def _run_alone(self, write: Write) -> None:
-        """In a thread and a transaction of its own, what a group could not take. Called in the group's thread."""
+        """In a thread and a transaction of its own, what a group could not take. Called in the lane's thread."""
         self._threads.submit(self._alone, write)
 
     def _alone(self, write: Write) -> None:
@@ -175,11 +176,11 @@ class ServerStore:
             write.error = exc
         self._settle_soon([write])
 
-    def _settled(self, group: list[Write]) -> None:
+    def _settled(self, group: Sequence[Write]) -> None:
         self._tell(*told(group))
         self._settle_soon(group)
 
-    def _settle_soon(self, group: list[Write]) -> None:
+    def _settle_soon(self, group: Sequence[Write]) -> None:
         self._soon(lambda: settle(group))
 
     def _tell(self, keys: Mapping[str, int], finished: list[str]) -> None:
@@ -191,11 +192,6 @@ class ServerStore:
         if finished:
             with self._counting:
                 self.finished.update(finished)
-
-    def _short_tx(self, connection: sa.Connection) -> SqlTx:
-        self._short.begin()
-        few = cast(sa.Connection, PreparedOnly(connection))
-        return SqlTx(few, self._short, self._dialect, self._keys, self._clock.now(connection))
 
     def _tx(self, connection: sa.Connection) -> SqlTx:
         return SqlTx(connection, self._run, self._dialect, self._keys, self._clock.now(connection))

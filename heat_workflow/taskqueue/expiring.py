@@ -18,13 +18,13 @@ def any_due(tx: Tx) -> bool:
 def expire(tx: Tx) -> int:
     """Move every task whose time has come and return how many; call again while it returns more than 0."""
     due = tx.list_due(_MOST)
+    settling.lock_workflows(tx, due)
     for task in due:
         _expire_one(tx, task)
     return len(due)
 
 
 def _expire_one(tx: Tx, listed: Task) -> None:
-    tx.lock_workflow(listed.project_id, listed.workflow_id)
     task = tx.find_task(listed.project_id, listed.id)
     if task is None or task.due_at != listed.due_at:
         return  # moved meanwhile, or by one that stood before it in this list

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable
 
 from heat_workflow import model
-from heat_workflow.store import Tx
+from heat_workflow.store import Asks, Tx
 from heat_workflow.taskqueue import TaskQueue, announcing, claiming, ending
 from heat_workflow.taskqueue.claiming import Claimed
 from heat_workflow.wakeup import News, Wakeups
@@ -52,7 +52,7 @@ class Polls:
             await self._queue.write(claiming.poll_at, agent.id, self._place)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        keys = [f"agent:{agent.id}", *(announcing.route_key(agent.project_id, r) for r in claiming.routes_of(agent))]
+        keys = [f"agent:{agent.id}", *(announcing.route_key(agent.project_id, r) for r in agent.routes)]
         with self._wakeups.watch(keys) as news:
             self._take_place(agent.id, news)
             try:
@@ -100,7 +100,8 @@ class Polls:
         try:
             if not hints and not await self._queue.glance(claiming.has_work, agent.id, claim_id, place):
                 return None
-            claimed = await self._queue.write(claiming.claim, agent.id, claim_id, place)
+            asks = Asks(agent.id, claim_id=claim_id)
+            claimed = await self._queue.turn(asks, claiming.claim, agent.id, claim_id, place)
             if claimed is not None:
                 hints.pop(announcing.route_key(agent.project_id, claimed.task.route), None)
             elif hints:

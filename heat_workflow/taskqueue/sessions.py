@@ -190,9 +190,10 @@ def hello(
             raise identity_in_use(agent_id)
     greeted = dataclasses.replace(agent, nonce=nonce, version=version, inventory=inventory, last_seen_at=tx.now)
     tx.save_agent(greeted)
-    for task in tx.held_tasks(agent.id):
-        if (task.id, task.attempt) not in journal:
-            _give_back(tx, task)
+    unknown = [task for task in tx.held_tasks(agent.id) if (task.id, task.attempt) not in journal]
+    settling.lock_workflows(tx, unknown)
+    for task in unknown:
+        _give_back(tx, task)
     return greeted
 
 
