@@ -119,9 +119,7 @@ async def _listed_report(call: Call, report: schemas.ListedReport) -> dict[str, 
 
 async def _record(call: Call, task_id: str, body: schemas.ReportIn) -> model.Task:
     said = _said(body)
-    return await call.queue.turn(
-        reporting.asks(call.agent_id, task_id, said), reporting.report, call.agent_id, task_id, said
-    )
+    return await call.turn(reporting.asks(call.agent_id, task_id, said), reporting.report, call.agent_id, task_id, said)
 
 
 def _said(body: schemas.ReportIn) -> model.Report:
@@ -160,13 +158,11 @@ async def report(call: Call) -> Answer:
     call.polls.saw(call.agent_id)
     said = _said(body)
     asks = reporting.asks(call.agent_id, task_id, said, body.claim.claim_id)
-    task, claimed = await call.queue.turn(
-        asks, claiming.report_and_claim, call.agent_id, task_id, said, body.claim.claim_id
-    )
+    task, claimed = await call.turn(asks, claiming.report_and_claim, call.agent_id, task_id, said, body.claim.claim_id)
     following = None if claimed is None else views.claimed(claimed)
     if following is None and body.claim.wait > 0:
-        with contextlib.suppress(errors.Conflict, errors.Gone, errors.Unavailable):  # the report stands
-            following = await _next(call, body.claim.claim_id, body.claim.wait)
+        with contextlib.suppress(errors.Conflict, errors.Gone, errors.Unauthenticated, errors.Unavailable):
+            following = await _next(await call.proven_now(), body.claim.claim_id, body.claim.wait)  # the report stands
     return Answer(200, {"state": task.state.value, "task": following})
 
 
@@ -211,6 +207,7 @@ ROUTES = [
         shows=answers.Reported,
         body=schemas.ReportIn,
         refusals=(404, 409, 410),
+        proves=True,
         late=lambda call: (call.path["task_id"], reporting.late(_said(call.body))),
     ),
     Route(

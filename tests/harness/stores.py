@@ -8,8 +8,10 @@ import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
+import sqlalchemy as sa
+
 from heat_workflow import model
-from heat_workflow.store import Asks, Store, Tx
+from heat_workflow.store import Asks, Store, Tx, tables
 from heat_workflow.store.opening import open_store
 from heat_workflow.taskqueue import claiming, reporting
 from heat_workflow.taskqueue.claiming import Claimed
@@ -41,6 +43,14 @@ class Database:
     def __init__(self, url: str, key_file: str) -> None:
         self.url = url
         self.key_file = key_file
+
+    def clear(self) -> None:
+        """Delete every row."""
+        engine = sa.create_engine(self.url)
+        with engine.begin() as connection:
+            for table in tables.metadata.sorted_tables:
+                connection.execute(sa.delete(table))
+        engine.dispose()
 
     @contextlib.asynccontextmanager
     async def replica(self) -> AsyncIterator[tuple[Store, Ears]]:
