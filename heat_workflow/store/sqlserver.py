@@ -23,6 +23,7 @@ from heat_workflow.failpoints import failpoint
 from heat_workflow.store import Asks, Tx
 from heat_workflow.store.claims import ServerDialect, server_dialect
 from heat_workflow.store.clock import DatabaseClock
+from heat_workflow.store.group.backlog import Backlog
 from heat_workflow.store.group.lane import DATABASE_ERRORS, Lane
 from heat_workflow.store.group.running import SIZE_MOST, Group, Turn
 from heat_workflow.store.keyring import KeyRing
@@ -34,6 +35,7 @@ from heat_workflow.store.write import Write, out_of_reach, settle, told
 LOG = log.getLogger(__name__)
 T = TypeVar("T")
 _CONNECTIONS = 16  # at most so many threads at once, too: more would only take the interpreter from each other
+_WAITING = 3  # threads for what could not go in a group: it may wait for a lock, which shall hold up nobody else
 _TRIES = 12  # of one transaction against deadlocks and lock waits, which are the database's way of taking turns
 _TRY_MOST = 15.0  # seconds after which no further try begins
 
@@ -62,6 +64,8 @@ class ServerStore:
         self._clock = DatabaseClock(self._dialect.clock)
         self._run = Prepared(self._engine.dialect)
         self._lane: Lane | None = None
+        self._backlog = Backlog()
+        self._waiting_threads = concurrent.futures.ThreadPoolExecutor(_WAITING, "store-alone")
         self._threads = concurrent.futures.ThreadPoolExecutor(_CONNECTIONS, "store")
         self._notices: Notices = notices_for(self._engine)
         self._listener: threading.Thread | None = None
@@ -90,6 +94,7 @@ class ServerStore:
         self._notices.stop()
         if self._lane is not None:
             await asyncio.to_thread(self._lane.close)
+        await asyncio.to_thread(self._waiting_threads.shutdown)
         await asyncio.to_thread(self._threads.shutdown)
         if self._teller is not None:
             await asyncio.to_thread(self._teller.close)
@@ -120,6 +125,7 @@ class ServerStore:
         if self._lane is None or asks.size > SIZE_MOST:
             return await self.write(fn)
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._backlog.enter(asks, future)
         self._lane.put(Turn(asks, fn, future))
         return await future
 
@@ -166,7 +172,7 @@ class ServerStore:
 
     def _run_alone(self, write: Write) -> None:
         """In a thread and a transaction of its own, what a group could not take. Called in the lane's thread."""
-        self._threads.submit(self._alone, write)
+        self._waiting_threads.submit(self._alone, write)
 
     def _alone(self, write: Write) -> None:
         write.forget()

@@ -25,6 +25,7 @@ from heat_workflow import errors
 from heat_workflow.failpoints import failpoint
 from heat_workflow.store import Asks, Tx
 from heat_workflow.store.direct import Direct, PreparedOnly, Short, TooLongError, driver_of, wrapped
+from heat_workflow.store.group.backlog import Backlog
 from heat_workflow.store.group.running import Group, Turn, next_group
 from heat_workflow.store.group.sets import SqliteSets
 from heat_workflow.store.prepared import Prepared
@@ -71,6 +72,7 @@ class Writer:
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "store-write")
         self._waiting: collections.deque[Write] = collections.deque()
         self._turns: collections.deque[Turn] = collections.deque()
+        self._backlog = Backlog()
         sets = SqliteSets(self._driver.execute, self._driver.executemany)
         self._group = Group(sets, keyed_digest, locks=False)
         self._clock = clock
@@ -88,6 +90,7 @@ class Writer:
     async def turn(self, asks: Asks, fn: Callable[[Tx], Any]) -> Any:
         """As write, with others that say what they ask."""
         turn = Turn(asks, fn, self._loop.create_future())
+        self._backlog.enter(asks, turn.future)
         self._turns.append(turn)
         self._begin_soon()
         return await turn.future

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from heat_workflow import errors, model
 from heat_workflow.model import TaskState
 from heat_workflow.store import Asks, Store, Tx, tables
+from heat_workflow.store.group.backlog import Backlog
 from heat_workflow.taskqueue import adding, cancelling, claiming, reporting
 from tests.harness import facts
 from tests.harness.cutting import replica_behind
@@ -182,6 +183,31 @@ async def test_q6_what_cannot_be_written_fails_alone(store: Store) -> None:
     assert [event.seq for event in await events_of(store, workflow.id)] == list(range(1, 18))
 
 
+async def test_q3_what_does_not_fit_hides_nothing_that_does(store: Store) -> None:
+    """More tasks in front than a group loads, of a capability that nobody has or of a key that is taken."""
+    workflow, agents = facts.workflow(), [facts.agent() for _ in range(3)]
+    unfit = [facts.task(workflow, n, capabilities=["never"], priority=9) for n in range(60)]
+    keyed = [facts.task(workflow, 60 + n, concurrency_key="k", priority=8) for n in range(60)]
+    await insert(store, *unfit, *keyed, facts.task(workflow, 200), workflows=[workflow], agents=agents)
+    async with in_one_group(store) as calls:
+        calls += [claim(store, agent.id) for agent in agents]
+    assert {claimed and claimed.task.seq for claimed in calls} == {60, 200, None}
+
+
+async def test_q2_a_report_that_comes_twice_at_once_is_good_both_times(empty: Database) -> None:
+    """In a group and alone, at two replicas: the second sees what the first has recorded, and none is refused."""
+    async with empty.replica() as (one, _), empty.replica() as (other, _):
+        second = other if one.shared else one
+        for _ in range(10):
+            workflow = facts.workflow()
+            await insert(one, facts.task(workflow), workflows=[workflow])
+            (task,) = await leased(one, facts.task(workflow))
+            done = await together(report(one, task), report(second, task, alone=True), report(second, task))
+            assert [getattr(each, "state", each) for each in done] == [TaskState.SUCCEEDED] * 3
+            types = [event.type for event in await events_of(one, workflow.id)]
+            assert types == ["task-leased", "task-succeeded"]
+
+
 @pytest.mark.parametrize("status", [TaskState.SUCCEEDED, TaskState.FAILED])
 async def test_q7_what_groups_do_not_load_runs_alone_among_the_others(store: Store, status: TaskState) -> None:
     """The last task of a sealed workflow, one with hidden values, and those whose failure skips others."""
@@ -236,7 +262,9 @@ def locked(url: str, workflow: model.Workflow) -> Iterator[None]:
     engine.dispose()
 
 
-async def test_q1_turns_of_a_locked_workflow_wait_and_the_others_go_on(shared: Database) -> None:
+async def test_q1_turns_of_a_locked_workflow_wait_and_the_others_go_on(
+    shared: Database, caplog: pytest.LogCaptureFixture
+) -> None:
     async with shared.replica() as (store, _):
         workflow, other = facts.workflow(), facts.workflow()
         agents = [facts.agent() for _ in range(3)]
@@ -257,6 +285,7 @@ async def test_q1_turns_of_a_locked_workflow_wait_and_the_others_go_on(shared: D
         following = await second
         assert following is not None
         assert following.task.workflow_id == workflow.id
+    assert "failed" not in caplog.text
 
 
 async def test_q1_replicas_that_want_the_same_workflows_meet_no_deadlock(shared: Database) -> None:
@@ -417,3 +446,38 @@ async def test_closing_finishes_what_has_queued_up(empty: Database) -> None:
         await asyncio.sleep(0)
     got = await asyncio.gather(*claims)
     assert len({claimed.task.id for claimed in got if claimed is not None}) == 30
+
+
+async def test_q9_claims_are_refused_before_reports_when_too_many_wait() -> None:
+    backlog, loop = Backlog(), asyncio.get_running_loop()
+    a_claim, a_report = Asks("a", claim_id="c"), Asks("a", task=("t", 1), size=10)
+    waiting = [loop.create_future() for _ in range(4096)]
+    for future in waiting[:3072]:
+        backlog.enter(a_claim, future)
+    with pytest.raises(errors.Unavailable) as refusal:
+        backlog.enter(a_claim, loop.create_future())
+    assert refusal.value.retry_after
+    for future in waiting[3072:]:
+        backlog.enter(a_report, future)
+    with pytest.raises(errors.Unavailable):
+        backlog.enter(a_report, loop.create_future())
+    for future in waiting:
+        future.set_result(None)
+    await asyncio.sleep(0)
+    assert (backlog.turns, backlog.size) == (0, 0)
+    with pytest.raises(errors.Unavailable):
+        backlog.enter(Asks("a", task=("t", 1), size=65 * 1024 * 1024), loop.create_future())
+
+
+async def test_q9_a_claim_whose_caller_has_left_takes_nothing(store: Store) -> None:
+    workflow, agents = facts.workflow(), [facts.agent(), facts.agent()]
+    await insert(store, facts.task(workflow), workflows=[workflow], agents=agents)
+
+    async def left() -> None:
+        claiming_task = asyncio.create_task(claim(store, agents[0].id))
+        await asyncio.sleep(0)
+        claiming_task.cancel()
+
+    async with in_one_group(store) as calls:
+        calls += [left(), claim(store, agents[1].id)]
+    assert calls[1].task.agent_id == agents[1].id

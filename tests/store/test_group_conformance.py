@@ -220,7 +220,7 @@ async def _with_store(database: Database, use: Callable[[Store, Ears], Any]) -> 
     await asyncio.to_thread(database.clear)
     async with database.replica() as (store, ears):
         if store.shared:  # those that run alone do so in the order in which they left the group
-            store._threads = concurrent.futures.ThreadPoolExecutor(1)  # type: ignore[attr-defined]
+            store._waiting_threads = concurrent.futures.ThreadPoolExecutor(1)  # type: ignore[attr-defined]
         return await use(store, ears)
 
 

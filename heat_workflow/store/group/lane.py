@@ -31,7 +31,8 @@ DATABASE_ERRORS = (db_exception.DBError, sa.exc.SQLAlchemyError)
 _MET = (ChangedError, db_exception.DBDeadlock, db_exception.DBDuplicateEntry)  # another transaction was first
 _TRIES = 3  # of one group that meets other transactions; then it is cut in two
 _PASSED_OVER_MOST = 3
-_LOCK_WAITS = ("55P03", 1205, 1969)  # what the servers call a lock that was not to be had in time
+_KEEP_WAITING = 16  # groups that wait for their workflows at once, after one has done so with success
+_LOCK_WAITS = frozenset({"55P03", 1205, 1969})  # what the servers call a lock that was not to be had in time
 
 
 class Lane:
@@ -56,6 +57,7 @@ class Lane:
         self._queue: queue.SimpleQueue[Turn | None] = queue.SimpleQueue()
         self._next: collections.deque[Turn] = collections.deque()
         self._closing = False
+        self._worth_waiting = 0  # groups
         self.groups = 0
         self.repeated = 0
         self._thread = threading.Thread(target=self._run, name="store-turns", daemon=True)
@@ -169,11 +171,16 @@ class Lane:
             alone: list[Turn] = []
             look = self._group.look(turns, alone)
             rest = [turn for turn in turns if turn not in alone]
+            passed_over = any(turn.passed_over == 1 for turn in rest)
+            wait = passed_over or self._worth_waiting > 0
             try:
-                outcome = self._settle(connection, look, rest, wait=any(turn.passed_over == 1 for turn in rest))
+                outcome = self._settle(connection, look, rest, wait=wait)
+                if wait:  # somebody else's groups take the same workflows: it saves looking in vain to wait at once
+                    self._worth_waiting = _KEEP_WAITING if passed_over else self._worth_waiting - 1
             except DATABASE_ERRORS as exc:
                 if not _waited_too_long(exc):
                     raise
+                self._worth_waiting = 0
                 self._roll_back()
                 outcome = self._settle(connection, look, rest, wait=False)
         except BaseException as exc:
@@ -221,8 +228,7 @@ def _waited_too_long(exc: BaseException) -> bool:
     """Whether a lock was not to be had in time."""
     cause: BaseException | None = exc
     while cause is not None:
-        code = getattr(cause, "sqlstate", None) or next(iter(getattr(cause, "args", ())), None)
-        if code in _LOCK_WAITS:
+        if not _LOCK_WAITS.isdisjoint({getattr(cause, "sqlstate", None), *cause.args[:1]}):
             return True
         cause = getattr(cause, "orig", None) or cause.__cause__ or getattr(cause, "inner_exception", None)
     return False

@@ -66,6 +66,9 @@ def next_group(waiting: collections.deque[Turn]) -> list[Turn]:
     turns: list[Turn] = []
     size = 0
     while waiting and len(turns) < MOST:
+        if waiting[0].asks.task is None and waiting[0].future.cancelled():
+            waiting.popleft()  # its caller has left: a task would be handed out to nobody
+            continue
         size += waiting[0].asks.size
         if turns and size > GROUP_SIZE_MOST:
             break
