@@ -7,6 +7,7 @@ import collections
 
 from heat_workflow import errors
 from heat_workflow.model import Agent
+from heat_workflow.store import Asks
 from heat_workflow.taskqueue import TaskQueue, credentials, sessions
 
 _REMEMBERED_MOST = 16384  # agents
@@ -18,7 +19,7 @@ async def proven_agent(queue: TaskQueue, token: credentials.Token, *, rotating: 
     Raises Unauthenticated or Gone. A credential past its day passes only where ``rotating``.
     """
     try:
-        agent = await queue.glance(sessions.authenticate, token, rotating)
+        agent = await queue.glance_at(Asks(token.agent_id), sessions.authenticate, token, rotating)
     except errors.Unauthenticated as exc:
         if exc.code != "rotate-required" and await queue.glance(sessions.may_be_old, token):
             await queue.write(sessions.record_refused_credential, token)

@@ -262,8 +262,11 @@ class Store(Protocol):
         """As write, for a report or a claim: together with others that come at the same time."""
 
     async def read(self, fn: Callable[[Tx], T]) -> T: ...
-    async def glance(self, fn: Callable[[Tx], T]) -> T:
-        """As read, for a few rows by key: ``find_agent``, ``find_claim``, ``find_ready`` with a small limit."""
+    async def glance(self, fn: Callable[[Tx], T], asks: Asks | None = None) -> T:
+        """As read, for a few rows by key: ``find_agent``, ``find_claim``, ``find_ready`` with a small limit.
+
+        With ``asks`` it may be answered together with turns.
+        """
 
     async def start(self, wake: Callable[[Mapping[str, int]], None]) -> None:
         """Begin work; ``wake`` is called in the event loop with the keys of committed transactions,

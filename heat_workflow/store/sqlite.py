@@ -129,7 +129,7 @@ class SqliteStore:
         with translated(), self._engine.connect() as connection, connection.begin():
             return fn(self._tx(connection, self._run))
 
-    async def glance(self, fn: Callable[[Tx], T]) -> T:
+    async def glance(self, fn: Callable[[Tx], T], asks: Asks | None = None) -> T:
         """In the event loop's own thread: a few rows by key take less time than handing them to another thread."""
         if self._closed or self._glancing is None:
             raise closing()

@@ -114,8 +114,8 @@ class ServerStore:
     async def read(self, fn: Callable[[Tx], T]) -> T:
         return await self._in_thread(fn, self._read_once)
 
-    async def glance(self, fn: Callable[[Tx], T]) -> T:
-        return await self.read(fn)
+    async def glance(self, fn: Callable[[Tx], T], asks: Asks | None = None) -> T:
+        return await (self.read(fn) if asks is None else self.turn(asks, fn))
 
     async def write(self, fn: Callable[[Tx], T]) -> T:
         return await self._in_thread(fn, self._write_once)

@@ -30,6 +30,7 @@ class TaskQueue:
         self._store = store
         self._wakeups = wakeups
         self.closed = False
+        self.looks_first = not store.shared  # whether a look at whether there is work costs less than to ask for it
 
     async def start(self) -> None:
         await self._store.start(self._wakeups.publish)
@@ -68,6 +69,12 @@ class TaskQueue:
     async def glance(self, use_case: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """As read, for a few rows by key."""
         return await self._store.glance(lambda tx: use_case(tx, *args, **kwargs))
+
+    async def glance_at(
+        self, asks: Asks, use_case: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """As glance; on a server together with the turns of others, so that it costs no transaction of its own."""
+        return await self._store.glance(lambda tx: use_case(tx, *args, **kwargs), asks)
 
     async def wait_until(
         self,

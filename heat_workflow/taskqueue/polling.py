@@ -90,7 +90,8 @@ class Polls:
     async def _look(self, agent: model.Agent, claim_id: str, news: News, place: str | None) -> Claimed | None:
         """Take what is there for the agent; the hints that were about something else go on to the next.
 
-        Without a hint there is nothing mostly, and a look that only reads costs less; with one there is something.
+        Without a hint there is nothing mostly, and on SQLite a look that only reads costs less; on a server a claim is
+        run together with those of others, and locks nothing where there is nothing.
         """
         if self._waiting.get(agent.id) is not news:
             raise claiming.superseded()
@@ -98,7 +99,8 @@ class Polls:
             raise ending()
         hints = news.take_hints()
         try:
-            if not hints and not await self._queue.glance(claiming.has_work, agent.id, claim_id, place):
+            looks = not hints and self._queue.looks_first
+            if looks and not await self._queue.glance(claiming.has_work, agent.id, claim_id, place):
                 return None
             asks = Asks(agent.id, claim_id=claim_id)
             claimed = await self._queue.turn(asks, claiming.claim, agent.id, claim_id, place)
