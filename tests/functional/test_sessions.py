@@ -109,9 +109,12 @@ def test_s19_an_old_generation_that_reports_locks_the_identity(operator: Operato
     task = agent.take()
     oldest = rotate(agent)
     rotate(agent)
-    agent.secret = oldest
+    current, agent.secret = agent.secret, oldest
     assert agent.report(task).status_code == 401
     assert operator.call("GET", f"/v1/agents/{agent.agent_id}").json()["state"] == "suspect"
+    agent.secret = current  # this process has seen it proven, and it proves nothing any more
+    assert agent.report(task).status_code == 401
+    assert operator.show(task)["state"] == "leased"
 
 
 def test_a_rotated_credential_may_be_used_first_in_a_report(operator: Operator) -> None:

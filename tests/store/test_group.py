@@ -471,7 +471,7 @@ async def test_q9_claims_are_refused_before_reports_when_too_many_wait() -> None
 
 async def test_q9_a_claim_whose_caller_has_left_takes_nothing(store: Store) -> None:
     workflow, agents = facts.workflow(), [facts.agent(), facts.agent()]
-    await insert(store, facts.task(workflow), workflows=[workflow], agents=agents)
+    await insert(store, facts.task(workflow, 1), facts.task(workflow, 2), workflows=[workflow], agents=agents)
 
     async def left() -> None:
         claiming_task = asyncio.create_task(claim(store, agents[0].id))
@@ -481,3 +481,4 @@ async def test_q9_a_claim_whose_caller_has_left_takes_nothing(store: Store) -> N
     async with in_one_group(store) as calls:
         calls += [left(), claim(store, agents[1].id)]
     assert calls[1].task.agent_id == agents[1].id
+    assert await store.read(lambda tx: tx.held_tasks(agents[0].id)) == []
