@@ -26,7 +26,8 @@ class Row:
         holds: Callable[[float, float], bool] = operator.le if self.most else operator.ge
         if holds(self.measured, self.goal):
             return "met"
-        return f"missed by {abs(self.measured - self.goal):.3g} {self.unit} ({self.measured / self.goal:.2f} of it)"
+        share = f" ({self.measured / self.goal:.2f} of it)" if self.goal else ""
+        return f"missed by {abs(self.measured - self.goal):.3g} {self.unit}{share}"
 
 
 def quantile(values: Iterable[float], share: float) -> float:

@@ -102,6 +102,9 @@ WORKFLOW_FINISHED = frozenset(
 )
 
 
+WORKFLOW_HANDS_OUT = frozenset({WorkflowState.ACTIVE, WorkflowState.UNDOING})
+
+
 class AgentState(str, enum.Enum):
     """Where an agent's identity stands."""
 
@@ -126,6 +129,11 @@ class Workflow:
     event_seq: int
     created_at: float
     finished_at: float | None
+
+    @property
+    def may_end(self) -> bool:
+        """Whether the end of a task can change its state: an open one that is active stays that."""
+        return self.sealed or self.state in (WorkflowState.UNDOING, WorkflowState.CANCELLING)
 
 
 TASK_ROW = 1024  # bytes that a task, its attempt and its events take besides what its caller said
@@ -248,6 +256,16 @@ class Agent:
     created_at: float
     last_seen_at: float | None
     revoked_at: float | None
+
+    @property
+    def routes(self) -> list[str]:
+        """Where this agent looks for work: under each capability, and where none is asked for."""
+        return [*self.capabilities, ""]
+
+    @property
+    def may_take(self) -> bool:
+        """Whether work is handed out to it."""
+        return self.state is AgentState.ACTIVE and not self.draining
 
 
 @dataclasses.dataclass(frozen=True)

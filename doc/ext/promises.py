@@ -14,10 +14,10 @@ from doc.ext import rst
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMISES = ROOT / "doc" / "source" / "contributor" / "promises.yaml"
-LETTERS = {"G": "guarantees", "R": "rules", "I": "invariants", "F": "faults", "S": "attacks"}
+LETTERS = {"G": "guarantees", "R": "rules", "I": "invariants", "F": "faults", "S": "attacks", "Q": "queue"}
 NOT_YET = "*not yet*"
-_NUMBERS = re.compile(r"test_((?:[fgirs]\d+_(?:to_)?)+)")
-_NUMBER = re.compile(r"([fgirs])(\d+)_(to_)?")
+_NUMBERS = re.compile(r"test_((?:[fgiqrs]\d+_(?:to_)?)+)")
+_NUMBER = re.compile(r"([fgiqrs])(\d+)_(to_)?")
 
 
 def promises() -> dict[str, tuple[str, list[str]]]:
@@ -69,7 +69,7 @@ def pages() -> dict[str, str]:
         rows[number[0]].append((number, text, _cell(own, others, files)))
     return {
         f"{kind}.rst": rst.table(
-            ("", "Promise" if letter in "GRI" else "What happens", "Proof"), rows[letter], (6, 44, 50)
+            ("", "Promise" if letter in "GRIQ" else "What happens", "Proof"), rows[letter], (6, 44, 50)
         )
         for letter, kind in LETTERS.items()
     }

@@ -135,7 +135,8 @@ async def _listed_report(call: Call, report: schemas.ListedReport) -> dict[str, 
 
 
 async def _record(call: Call, task_id: str, body: schemas.ReportIn) -> model.Task:
-    return await call.queue.write(reporting.report, call.agent_id, task_id, _said(body))
+    said = _said(body)
+    return await call.turn(reporting.asks(call.agent_id, task_id, said), reporting.report, call.agent_id, task_id, said)
 
 
 def _said(body: schemas.ReportIn) -> model.Report:
@@ -172,13 +173,13 @@ async def report(call: Call) -> Answer:
         task = await _record(call, task_id, body)
         return Answer(200, {"state": task.state.value, "task": None})
     call.polls.saw(call.agent_id)
-    task, claimed = await call.queue.write(
-        claiming.report_and_claim, call.agent_id, task_id, _said(body), body.claim.claim_id
-    )
+    said = _said(body)
+    asks = reporting.asks(call.agent_id, task_id, said, body.claim.claim_id)
+    task, claimed = await call.turn(asks, claiming.report_and_claim, call.agent_id, task_id, said, body.claim.claim_id)
     following = None if claimed is None else views.claimed(claimed)
     if following is None and body.claim.wait > 0:
-        with contextlib.suppress(errors.Conflict, errors.Gone, errors.Unavailable):  # the report stands
-            following = await _next(call, body.claim.claim_id, body.claim.wait)
+        with contextlib.suppress(errors.Conflict, errors.Gone, errors.Unauthenticated, errors.Unavailable):
+            following = await _next(await call.proven_now(), body.claim.claim_id, body.claim.wait)  # the report stands
     return Answer(200, {"state": task.state.value, "task": following})
 
 
@@ -223,6 +224,7 @@ ROUTES = [
         shows=answers.Reported,
         body=schemas.ReportIn,
         refusals=(404, 409, 410),
+        proves=True,
         late=lambda call: (call.path["task_id"], reporting.late(_said(call.body))),
     ),
     Route(

@@ -11,7 +11,7 @@ import dataclasses
 import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 import pydantic
 import pydantic_core
@@ -26,15 +26,18 @@ from heat_workflow.api.identity import OperatorIdentity, Sources, bearer
 from heat_workflow.api.limits import Limits
 from heat_workflow.api.policies import Policy
 from heat_workflow.api.problems import common_headers, error_response, new_request_id, refusal
-from heat_workflow.api.proof import prove_join_token, proven_agent
+from heat_workflow.api.proof import Remembered, prove_join_token, proven_agent
 from heat_workflow.api.verdicts import Operator
 from heat_workflow.model import Agent
 from heat_workflow.releases import Releases
+from heat_workflow.store import Asks, Tx
 from heat_workflow.taskqueue import TaskQueue, credentials, ending, sessions
 from heat_workflow.taskqueue.polling import Polls
 from heat_workflow.taskqueue.quotas import Quotas
 
 LOG = logging.getLogger(__name__)
+P = ParamSpec("P")
+T = TypeVar("T")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _AUDITED = ("task-not-found", "fenced", "undeclared-output", "invalid")  # an agent reaches beyond what is its own
 _PATH_TOLD = 300  # characters of a path that the log repeats
@@ -60,6 +63,7 @@ class Call:
     operator: Operator | None = None
     agent: Agent | None = None
     token: credentials.Token | None = None
+    proven: bool = True  # False: ``agent`` is as it was when the token was proven before, and is to be proven
 
     @property
     def project_id(self) -> str:
@@ -76,6 +80,25 @@ class Call:
         """The agent and where it calls from: what somebody else does with its credential elsewhere is not held
         against it."""
         return f"{self.agent_id} at {self.source}"
+
+    async def turn(self, asks: Asks, use_case: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run the agent's use case; if its token has still to be proven, in the same transaction."""
+        if self.proven:
+            return await self.queue.turn(asks, use_case, *args, **kwargs)
+        assert self.token is not None
+        try:
+            return await self.queue.turn(asks, sessions.proving, self.token, lambda tx: use_case(tx, *args, **kwargs))
+        except (errors.Unauthenticated, errors.Gone):  # or it is the next one: what that brings about is done here
+            await proven_agent(self.queue, self.token, rotating=False)
+            return await self.queue.turn(asks, use_case, *args, **kwargs)
+
+    async def proven_now(self) -> Call:
+        """The call with the agent as it is now. Raises Unauthenticated or Gone."""
+        if self.proven:
+            return self
+        assert self.token is not None
+        agent = await proven_agent(self.queue, self.token, rotating=False)
+        return dataclasses.replace(self, agent=agent, proven=True)
 
     def leaving(self) -> asyncio.Future[None]:
         """Done when the caller has gone away. Begun once the body was read; cancel it before answering."""
@@ -122,7 +145,8 @@ class Route:
 
     ``caller`` is a policy rule, or how an agent must prove itself, or ``anybody``. ``shows`` is what good answers
     hold; ``streams`` are further content types that the caller may ask for; ``late`` is what is kept of a report that
-    was fenced, with its task's id. With ``body_may_lack`` no body is an empty object.
+    was fenced, with its task's id. With ``body_may_lack`` no body is an empty object. One that ``proves`` a remembered
+    credential does so in its own transaction, with ``Call.turn``.
     """
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -138,6 +162,7 @@ class Route:
     streams: tuple[str, ...] = ()
     late: Callable[[Call], tuple[str, Mapping[str, Any]]] | None = None
     body_may_lack: bool = False
+    proves: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,6 +178,7 @@ class Services:
     releases: Releases
     quotas: Quotas
     max_wait: float
+    remembered: Remembered = dataclasses.field(default_factory=Remembered)
 
 
 def starlette_routes(table: Iterable[Route], services: Services) -> list[StarletteRoute]:
@@ -221,6 +247,8 @@ async def _answered(route: Route, services: Services, request: Request, request_
         call = await _read(route, services, request, proof)
         return await route.endpoint(call)
     except (errors.Malformed, errors.NotFound, errors.Conflict, errors.Invalid) as exc:
+        if not proof.get("proven", True):  # who has nothing to say any more hears that first
+            await proven_agent(services.queue, proof["token"], rotating=False)
         services.limits.count_refusal(caller)
         if exc.code in _AUDITED and services.limits.admit_audit(agent.id, "refused"):
             late = route.late(call) if route.late and call and exc.code == "fenced" else None
@@ -269,8 +297,12 @@ async def _authenticated(route: Route, services: Services, request: Request) -> 
         return {"token": token}
     if route.caller in ("agent", "agent-rotating"):
         token = bearer(request.headers.get("authorization"), credentials.CREDENTIAL)
-        rotating = route.caller == "agent-rotating"
-        return {"token": token, "agent": await proven_agent(services.queue, token, rotating=rotating)}
+        agent = services.remembered.find(token) if route.proves else None
+        if agent is not None:
+            return {"token": token, "agent": agent, "proven": False}
+        agent = await proven_agent(services.queue, token, rotating=route.caller == "agent-rotating")
+        services.remembered.note(token, agent)
+        return {"token": token, "agent": agent}
     said = request.headers.get("x-auth-token")
     operator = await services.identity.operator(
         said, request.method, request.scope["path"], services.sources.of(request)

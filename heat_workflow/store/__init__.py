@@ -9,6 +9,7 @@ its transaction back and reach the caller.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -33,6 +34,12 @@ class Tx(Protocol):
     def find_workflow(self, project_id: str, workflow_id: str) -> model.Workflow | None: ...
     def lock_workflow(self, project_id: str, workflow_id: str) -> model.Workflow | None:
         """As find_workflow, and nobody else changes this workflow until the transaction ends."""
+
+    def lock_to_claim(self, task: model.Task) -> bool:
+        """Lock the workflow of a task that is about to be claimed; False if it is gone, or locked elsewhere.
+
+        Only the first workflow of the transaction is waited for: who waits while it holds another could be waited for.
+        """
 
     def insert_workflow(self, workflow: model.Workflow) -> bool:
         """False if the id is in use, in this project or another."""
@@ -85,7 +92,7 @@ class Tx(Protocol):
     def save_task(self, before: model.Task, after: model.Task) -> bool:
         """Compare-and-set on (id, state, attempt, pending): False if somebody else moved the task.
 
-        A claim (ready to leased) does not wait for another claim of the task that is under way: False.
+        Whoever changes the state has locked the task's workflow before.
         """
 
     def insert_requirements(self, workflow_id: str, edges: Iterable[tuple[str, str]]) -> None:
@@ -97,7 +104,12 @@ class Tx(Protocol):
 
     def list_requirements(self, workflow_id: str) -> list[tuple[str, str]]: ...
     def requirements_of(self, task_id: str) -> list[model.Task]: ...
-    def dependants_of(self, task_id: str) -> list[model.Task]: ...
+    def requirement_states(self, task_id: str) -> list[tuple[str, model.TaskState]]:
+        """Of each task that this one requires, its id and state."""
+
+    def dependants_of(self, task_id: str) -> list[model.Task]:
+        """Those that wait for the task, perhaps with others."""
+
     def next_task_seq(self, workflow_id: str) -> int: ...
     def delete_unused_definitions(self, limit: int) -> int:
         """Remove definitions that no task has, also while others add tasks with them; how many went."""
@@ -195,6 +207,9 @@ class Tx(Protocol):
     def held_tasks(self, agent_id: str) -> list[model.Task]:
         """The tasks this agent holds a lease of."""
 
+    def stalled_tasks(self, agent_id: str) -> list[model.Task]:
+        """Those of them whose heartbeats are missing."""
+
     def insert_agent_event(
         self, agent: model.Agent, type_: str, body: Mapping[str, Json], task_id: str | None = None
     ) -> None:
@@ -236,6 +251,16 @@ class Tx(Protocol):
 Json = model.Json
 
 
+@dataclasses.dataclass(frozen=True)
+class Asks:
+    """What a use case is going to look at, so that it can be loaded for many of them at once."""
+
+    agent_id: str
+    task: tuple[str, int] | None = None  # reported: its id and attempt
+    claim_id: str | None = None  # under which the next one is claimed
+    size: int = 0  # bytes that it brings
+
+
 class Store(Protocol):
     """Where the truth is kept."""
 
@@ -256,9 +281,15 @@ class Store(Protocol):
         """Whether the connection is up by which other processes' wake-ups come; None where there is none to be."""
 
     async def write(self, fn: Callable[[Tx], T]) -> T: ...
+    async def turn(self, asks: Asks, fn: Callable[[Tx], T]) -> T:
+        """As write, for a report or a claim: together with others that come at the same time."""
+
     async def read(self, fn: Callable[[Tx], T]) -> T: ...
-    async def glance(self, fn: Callable[[Tx], T]) -> T:
-        """As read, for a few rows by key: ``find_agent``, ``find_claim``, ``find_ready`` with a small limit."""
+    async def glance(self, fn: Callable[[Tx], T], asks: Asks | None = None) -> T:
+        """As read, for a few rows by key: ``find_agent``, ``find_claim``, ``find_ready`` with a small limit.
+
+        With ``asks`` it may be answered together with turns.
+        """
 
     async def start(self, wake: Callable[[Mapping[str, int]], None]) -> None:
         """Begin work; ``wake`` is called in the event loop with the keys of committed transactions,

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from heat_workflow.store.group.sets import MariaDbSets, PostgreSqlSets, Sets
+
 _IDLE_MOST = 5  # seconds that a transaction may pause: a replica stopped in the middle of one loses its locks (F9)
 _LOCK_WAIT = 8  # seconds to wait for a row, longer than a stopped replica can hold it
 _CONNECT_MOST = 5  # seconds
@@ -58,7 +60,7 @@ class ServerDialect(Dialect, Protocol):
 
     clock: str  # a query for the database's time, seconds since the epoch
     connect: Mapping[str, Any]  # what its driver is told
-    lock_wait: str | None  # bounds this transaction's waits for a lock, in milliseconds; None where it cannot be said
+    sets: Callable[[Callable[..., Any]], Sets]  # its way with sets, on what runs a text with parameters
 
     def begin_read(self, connection: sa.Connection) -> None:
         """Let the transaction that begins see one moment from its first look to its last."""
@@ -74,7 +76,7 @@ class Sqlite:
 class PostgreSql:
     locks_rows = True
     clock = "SELECT extract(epoch FROM clock_timestamp())"
-    lock_wait: str | None = "SET LOCAL lock_timeout = '{}ms'"
+    sets: Callable[[Callable[..., Any]], Sets] = PostgreSqlSets
     connect: Mapping[str, Any] = {
         "connect_timeout": _CONNECT_MOST,
         "options": f"-c idle_in_transaction_session_timeout={_IDLE_MOST}s -c lock_timeout={_LOCK_WAIT}s",
@@ -95,7 +97,7 @@ class MariaDb:
     locks_rows = True
     # Not unix_timestamp(now()): on a server that keeps summer time it is an hour off for an hour every autumn.
     clock = "SELECT timestampdiff(MICROSECOND, '1970-01-01', utc_timestamp(6)) / 1e6"
-    lock_wait: str | None = None
+    sets: Callable[[Callable[..., Any]], Sets] = MariaDbSets
     connect: Mapping[str, Any] = {
         "connect_timeout": _CONNECT_MOST,
         "init_command": "SET SESSION sql_mode = 'TRADITIONAL', "

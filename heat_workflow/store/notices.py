@@ -23,7 +23,7 @@ from heat_workflow.failpoints import faultpoint
 from heat_workflow.loops import Loop
 from heat_workflow.store import tables
 from heat_workflow.store.claims import PostgreSql
-from heat_workflow.store.grouping import DATABASE_ERRORS
+from heat_workflow.store.group.lane import DATABASE_ERRORS
 from heat_workflow.store.listening import listening
 
 Wake = Callable[[Mapping[str, int]], None]

@@ -18,9 +18,10 @@ import sqlalchemy as sa
 
 from heat_workflow import errors
 from heat_workflow.loops import Loop
-from heat_workflow.store import Tx
+from heat_workflow.store import Asks, Tx
 from heat_workflow.store.claims import Sqlite
 from heat_workflow.store.direct import Direct, driver_of
+from heat_workflow.store.group.running import SIZE_MOST
 from heat_workflow.store.keyring import KeyRing
 from heat_workflow.store.prepared import Prepared
 from heat_workflow.store.transaction import SqlTx
@@ -123,7 +124,8 @@ class SqliteStore:
 
     async def start(self, wake: Callable[[Mapping[str, int]], None]) -> None:
         self._wake = wake
-        self._writer = Writer(await asyncio.to_thread(self._connect), self._tx, self._committed, self._writing)
+        connection = await asyncio.to_thread(self._connect)
+        self._writer = Writer(connection, self._tx, self._committed, self._keys.digest, self._clock, self._writing)
         self._glancing = self._engine.connect()
 
     def _connect(self) -> sa.Connection:
@@ -148,7 +150,7 @@ class SqliteStore:
         with translated(), self._engine.connect() as connection, connection.begin():
             return fn(self._tx(connection, self._run))
 
-    async def glance(self, fn: Callable[[Tx], T]) -> T:
+    async def glance(self, fn: Callable[[Tx], T], asks: Asks | None = None) -> T:
         """In the event loop's own thread: a few rows by key take less time than handing them to another thread."""
         if self._closed or self._glancing is None:
             raise closing()
@@ -164,6 +166,12 @@ class SqliteStore:
         if self._closed or self._writer is None:
             raise closing()
         result: T = await self._writer.write(fn)
+        return result
+
+    async def turn(self, asks: Asks, fn: Callable[[Tx], T]) -> T:
+        if self._closed or self._writer is None or asks.size > SIZE_MOST:
+            return await self.write(fn)
+        result: T = await self._writer.turn(asks, fn)
         return result
 
     def _committed(self, keys: Mapping[str, int], finished: list[str]) -> None:

@@ -11,7 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import sqlalchemy as sa
 from oslo_db import exception as db_exception
@@ -21,11 +21,12 @@ from oslo_log import log
 from heat_workflow import errors
 from heat_workflow.failpoints import failpoint
 from heat_workflow.loops import Loop
-from heat_workflow.store import Tx
+from heat_workflow.store import Asks, Tx
 from heat_workflow.store.claims import ServerDialect, server_dialect
 from heat_workflow.store.clock import DatabaseClock
-from heat_workflow.store.direct import PreparedOnly, Short
-from heat_workflow.store.grouping import DATABASE_ERRORS, Grouper
+from heat_workflow.store.group.backlog import Backlog
+from heat_workflow.store.group.lane import DATABASE_ERRORS, Lane
+from heat_workflow.store.group.running import SIZE_MOST, Group, Turn
 from heat_workflow.store.keyring import KeyRing
 from heat_workflow.store.notices import Notices, Teller, notices_for
 from heat_workflow.store.prepared import Prepared
@@ -35,8 +36,8 @@ from heat_workflow.store.write import Write, out_of_reach, settle, told
 LOG = log.getLogger(__name__)
 T = TypeVar("T")
 _CONNECTIONS = 16  # at most so many threads at once, too: more would only take the interpreter from each other
+_WAITING = 3  # threads for what could not go in a group: it may wait for a lock, which shall hold up nobody else
 _TRIES = 12  # of one transaction against deadlocks and lock waits, which are the database's way of taking turns
-_SHORT = 300  # statements and rows of a transaction that may run in a group, some twenty milliseconds
 _TRY_MOST = 15.0  # seconds after which no further try begins
 
 
@@ -63,8 +64,9 @@ class ServerStore:
         self._keys = keys
         self._clock = DatabaseClock(self._dialect.clock)
         self._run = Prepared(self._engine.dialect)
-        self._short = Short(self._engine.dialect, _SHORT)
-        self._grouper: Grouper | None = None
+        self._lane: Lane | None = None
+        self._backlog = Backlog()
+        self._waiting_threads = concurrent.futures.ThreadPoolExecutor(_WAITING, "store-alone")
         self._threads = concurrent.futures.ThreadPoolExecutor(_CONNECTIONS, "store")
         self._notices: Notices = notices_for(self._engine)
         self._listener: threading.Thread | None = None
@@ -72,12 +74,10 @@ class ServerStore:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake: Callable[[Mapping[str, int]], None] = lambda keys: None
         self._closed = False
-        self._grouping = Loop("writer", steady=False, vital=True)
+        self._turning = Loop("writer", steady=False, vital=True)
         self._telling = Loop("news-out", steady=False, expected=DATABASE_ERRORS)
         self._counting = threading.Lock()
-        self.loops: Sequence[Loop] = [self._notices.health, self._telling]
-        if self._dialect.lock_wait is not None:
-            self.loops = [self._grouping, *self.loops]
+        self.loops: Sequence[Loop] = [self._turning, self._notices.health, self._telling]
         self.finished: collections.Counter[str] = collections.Counter()
 
     @property
@@ -92,21 +92,17 @@ class ServerStore:
         )
         self._listener.start()
         self._teller = Teller(self._engine, self._notices, self._telling)
-        if self._dialect.lock_wait is not None:
-            self._grouper = Grouper(
-                self._engine,
-                self._dialect.lock_wait,
-                self._short_tx,
-                self._run_alone,
-                self._settled,
-                self._grouping,
-            )
+        self._lane = Lane(self._engine, self._clock, self._group_on, self._run_alone, self._settled, self._turning)
+
+    def _group_on(self, execute: Callable[..., object]) -> Group:
+        return Group(self._dialect.sets(execute), self._keys.digest, locks=True)
 
     async def close(self) -> None:
         self._closed = True
         self._notices.stop()
-        if self._grouper is not None:
-            await asyncio.to_thread(self._grouper.close)
+        if self._lane is not None:
+            await asyncio.to_thread(self._lane.close)
+        await asyncio.to_thread(self._waiting_threads.shutdown)
         await asyncio.to_thread(self._threads.shutdown)
         if self._teller is not None:
             await asyncio.to_thread(self._teller.close)
@@ -126,15 +122,19 @@ class ServerStore:
     async def read(self, fn: Callable[[Tx], T]) -> T:
         return await self._in_thread(fn, self._read_once)
 
-    async def glance(self, fn: Callable[[Tx], T]) -> T:
-        return await self.read(fn)
+    async def glance(self, fn: Callable[[Tx], T], asks: Asks | None = None) -> T:
+        return await (self.read(fn) if asks is None else self.turn(asks, fn))
 
     async def write(self, fn: Callable[[Tx], T]) -> T:
-        if self._grouper is None:
-            return await self._in_thread(fn, self._write_once)
+        return await self._in_thread(fn, self._write_once)
+
+    async def turn(self, asks: Asks, fn: Callable[[Tx], T]) -> T:
         self._refuse_closed()
+        if self._lane is None or asks.size > SIZE_MOST:
+            return await self.write(fn)
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._grouper.put(Write(fn, future))
+        self._backlog.enter(asks, future)
+        self._lane.put(Turn(asks, fn, future))
         return await future
 
     def _refuse_closed(self) -> None:
@@ -179,8 +179,8 @@ class ServerStore:
         return result
 
     def _run_alone(self, write: Write) -> None:
-        """In a thread and a transaction of its own, what a group could not take. Called in the group's thread."""
-        self._threads.submit(self._alone, write)
+        """In a thread and a transaction of its own, what a group could not take. Called in the lane's thread."""
+        self._waiting_threads.submit(self._alone, write)
 
     def _alone(self, write: Write) -> None:
         write.forget()
@@ -190,11 +190,11 @@ class ServerStore:
             write.error = exc
         self._settle_soon([write])
 
-    def _settled(self, group: list[Write]) -> None:
+    def _settled(self, group: Sequence[Write]) -> None:
         self._settle_soon(group)
         self._tell(*told(group))
 
-    def _settle_soon(self, group: list[Write]) -> None:
+    def _settle_soon(self, group: Sequence[Write]) -> None:
         self._soon(lambda: settle(group))
 
     def _tell(self, keys: Mapping[str, int], finished: list[str]) -> None:
@@ -206,11 +206,6 @@ class ServerStore:
         if finished:
             with self._counting:
                 self.finished.update(finished)
-
-    def _short_tx(self, connection: sa.Connection) -> SqlTx:
-        self._short.begin()
-        few = cast(sa.Connection, PreparedOnly(connection))
-        return SqlTx(few, self._short, self._dialect, self._keys, self._clock.now(connection))
 
     def _tx(self, connection: sa.Connection) -> SqlTx:
         return SqlTx(connection, self._run, self._dialect, self._keys, self._clock.now(connection))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from heat_workflow import errors
@@ -20,6 +20,7 @@ class Write:
         self.fn = fn
         self.future = future
         self.long = False
+        self.lost = False  # in a COMMIT that was not answered: perhaps it is on the disk
         self.result: Any = None
         self.error: BaseException | None = None
         self.wakes: collections.Counter[str] = collections.Counter()
@@ -43,20 +44,21 @@ class Write:
     def forget(self) -> None:
         """What came of it was taken back: it runs anew."""
         self.result = self.error = None
+        self.wakes, self.finished = collections.Counter(), []
 
 
-def settle(group: list[Write]) -> None:
+def settle(group: Sequence[Write]) -> None:
     """In the event loop."""
     for write in group:
         write.settle()
 
 
-def told(group: list[Write]) -> tuple[collections.Counter[str], list[str]]:
+def told(group: Sequence[Write]) -> tuple[collections.Counter[str], list[str]]:
     """Of a committed group: what there is to wake for, and the states that tasks came to."""
     keys: collections.Counter[str] = collections.Counter()
     finished: list[str] = []
     for write in group:
-        if write.error is None:
+        if write.error is None or write.lost:
             keys.update(write.wakes)
             finished += write.finished
     return keys, finished

@@ -24,8 +24,11 @@ from oslo_log import log
 from heat_workflow import errors
 from heat_workflow.failpoints import failpoint
 from heat_workflow.loops import Loop
-from heat_workflow.store import Tx
+from heat_workflow.store import Asks, Tx
 from heat_workflow.store.direct import Direct, PreparedOnly, Short, TooLongError, driver_of, wrapped
+from heat_workflow.store.group.backlog import Backlog
+from heat_workflow.store.group.running import Group, Turn, next_group
+from heat_workflow.store.group.sets import SqliteSets
 from heat_workflow.store.prepared import Prepared
 from heat_workflow.store.transaction import SqlTx
 from heat_workflow.store.write import Write, out_of_reach, settle, told
@@ -55,6 +58,8 @@ class Writer:
         connection: sa.Connection,
         transaction: Callable[[sa.Connection, Prepared], SqlTx],
         committed: Callable[[Mapping[str, int], list[str]], None],
+        keyed_digest: Callable[[str], str],
+        clock: Callable[[], float],
         health: Loop,
     ) -> None:
         """``committed`` is told the keys to wake for and the states that tasks came to. ``health`` learns how it is."""
@@ -69,6 +74,11 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "store-write")
         self._waiting: collections.deque[Write] = collections.deque()
+        self._turns: collections.deque[Turn] = collections.deque()
+        self._backlog = Backlog()
+        sets = SqliteSets(self._driver.execute, self._driver.executemany)
+        self._group = Group(sets, keyed_digest, locks=False)
+        self._clock = clock
         self._idle = asyncio.Event()
         self._idle.set()
         self._driver.execute("PRAGMA busy_timeout=0")  # the loop waits for nobody
@@ -77,10 +87,21 @@ class Writer:
         """What the function gives, once its transaction is on the disk."""
         write = Write(fn, self._loop.create_future())
         self._waiting.append(write)
+        self._begin_soon()
+        return await write.future
+
+    async def turn(self, asks: Asks, fn: Callable[[Tx], Any]) -> Any:
+        """As write, with others that say what they ask."""
+        turn = Turn(asks, fn, self._loop.create_future())
+        self._backlog.enter(asks, turn.future)
+        self._turns.append(turn)
+        self._begin_soon()
+        return await turn.future
+
+    def _begin_soon(self) -> None:
         if self._idle.is_set():
             self._idle.clear()
             self._loop.call_soon(self._next)
-        return await write.future
 
     async def close(self) -> None:
         """Finish what has queued up."""
@@ -90,9 +111,9 @@ class Writer:
 
     def _next(self) -> None:
         """Begin the next group; when it is settled, this is called again."""
-        while self._waiting:
+        while self._waiting or self._turns:
             self._health.begin()
-            if self._waiting[0].long:
+            if not self._turns and self._waiting[0].long:
                 self._thread.submit(self._run_beside, [self._waiting.popleft()])
                 return
             if self._run_here():
@@ -104,6 +125,7 @@ class Writer:
         group: list[Write] = []
         try:
             self._begin()
+            self._run_turns(next_group(self._turns), group)
             self._run_short(group)
         except (sqlite3.Error, sa.exc.DBAPIError) as exc:
             self._roll_back()
@@ -126,6 +148,7 @@ class Writer:
         return True
 
     def _taken(self) -> list[Write]:
+        self._waiting.extendleft(reversed(next_group(self._turns)))
         return [self._waiting.popleft() for _ in range(min(len(self._waiting), _GROUP_MOST))]
 
     def _begin(self) -> None:
@@ -136,6 +159,35 @@ class Writer:
         with contextlib.suppress(sqlite3.Error):  # said again at the next beginning
             if self._driver.in_transaction:
                 self._driver.execute("ROLLBACK")
+
+    def _run_turns(self, turns: list[Turn], group: list[Write]) -> None:
+        """Those that came together, by set. The ones it is not for run after them, each by itself."""
+        if not turns:
+            return
+        alone: list[Turn] = []
+        self._driver.execute("SAVEPOINT turns")
+        try:
+            look = self._group.look(turns, alone)
+            rest = [turn for turn in turns if turn not in alone]
+            outcome = self._group.settle(look, rest, self._clock(), wait=False)
+        except sqlite3.OperationalError:
+            group += turns
+            raise
+        except Exception as exc:  # one of them says what cannot be written: in halves, down to that one
+            self._driver.execute("ROLLBACK TO turns")
+            if not isinstance(exc, (sqlite3.Error, sa.exc.SQLAlchemyError)):
+                self._health.fail(exc)
+            LOG.warning("A group of %d turns failed: %s", len(turns), type(exc).__name__)
+            middle = len(turns) // 2
+            if middle:
+                self._run_turns(turns[:middle], group)
+                self._run_turns(turns[middle:], group)
+            else:
+                self._waiting.extendleft(turns)
+        else:
+            group += outcome.done
+            self._waiting.extendleft(reversed([*alone, *outcome.alone, *outcome.later]))
+        self._driver.execute("RELEASE turns")
 
     def _run_short(self, group: list[Write]) -> None:
         until = time.monotonic() + _TURN

@@ -6,11 +6,11 @@ The use cases are functions of a transaction; ``TaskQueue`` runs them on the sto
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Concatenate, ParamSpec, TypeVar
 
 from heat_workflow import errors
-from heat_workflow.store import Store, Tx
+from heat_workflow.store import Asks, Store, Tx
 from heat_workflow.wakeup import Wakeups
 
 P = ParamSpec("P")
@@ -31,6 +31,7 @@ class TaskQueue:
         self._wakeups = wakeups
         self.closed = False
         self.loops = list(store.loops)  # the background work of this process; each that runs joins here
+        self.looks_first = not store.shared  # whether a look at whether there is work costs less than to ask for it
 
     async def start(self) -> None:
         await self._store.start(self._wakeups.publish)
@@ -45,18 +46,23 @@ class TaskQueue:
         await self._store.close()
 
     async def write(self, use_case: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The use case's result, after its commit is durable.
+        """The use case's result, after its commit is durable."""
+        return await self._unraced(lambda: self._store.write(lambda tx: use_case(tx, *args, **kwargs)))
 
-        One that lost a race for a task is run again on what it finds then: a refusal would be the truth about a moment
-        that is over, and an agent that is refused forgets its report.
-        """
+    async def turn(self, asks: Asks, use_case: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As write, for what agents ask all the time: in one transaction with others that come at the same time."""
+        return await self._unraced(lambda: self._store.turn(asks, lambda tx: use_case(tx, *args, **kwargs)))
+
+    async def _unraced(self, once: Callable[[], Awaitable[T]]) -> T:
+        """One that lost a race for a task is run again on what it finds then: a refusal would be the truth about a
+        moment that is over, and an agent that is refused forgets its report."""
         for _ in range(_RACES_MOST):
             try:
-                return await self._store.write(lambda tx: use_case(tx, *args, **kwargs))
+                return await once()
             except errors.Conflict as exc:
                 if exc.code != "raced":
                     raise
-        return await self._store.write(lambda tx: use_case(tx, *args, **kwargs))
+        return await once()
 
     async def read(self, use_case: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._store.read(lambda tx: use_case(tx, *args, **kwargs))
@@ -64,6 +70,12 @@ class TaskQueue:
     async def glance(self, use_case: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """As read, for a few rows by key."""
         return await self._store.glance(lambda tx: use_case(tx, *args, **kwargs))
+
+    async def glance_at(
+        self, asks: Asks, use_case: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """As glance; on a server together with the turns of others, so that it costs no transaction of its own."""
+        return await self._store.glance(lambda tx: use_case(tx, *args, **kwargs), asks)
 
     async def wait_until(
         self,

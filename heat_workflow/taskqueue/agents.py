@@ -214,8 +214,9 @@ def _revoke(tx: Tx, agent: Agent, reason: str) -> None:
     )
     tx.insert_agent_event(agent, "revoked", {"reason": reason})
     tx.wake(f"agent:{agent.id}")
-    for task in tx.held_tasks(agent.id):
-        tx.lock_workflow(task.project_id, task.workflow_id)
+    held = tx.held_tasks(agent.id)
+    settling.lock_workflows(tx, held)
+    for task in held:
         to = TaskState.CANCELLED if task.state is TaskState.CANCELLING else TaskState.FAILED
         changes: dict[str, object] = {"status_reason": f"agent {agent.id} was revoked while it held the task"}
         if to is TaskState.CANCELLED:

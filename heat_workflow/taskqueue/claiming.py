@@ -9,7 +9,7 @@ from typing import Any
 
 from heat_workflow import errors, lifecycle, model
 from heat_workflow.failpoints import failpoint
-from heat_workflow.model import Agent, AgentState, Json, Task, TaskState
+from heat_workflow.model import Agent, AgentState, Json, Task
 from heat_workflow.store import Tx
 from heat_workflow.taskqueue import announcing, reporting, requirements, sessions
 
@@ -27,11 +27,6 @@ class Claimed:
     deadline_in: float | None  # seconds left by our clock: the guest's decides nothing
 
 
-def routes_of(agent: Agent) -> list[str]:
-    """Where this agent looks for work: under each capability, and where none is asked for."""
-    return [*agent.capabilities, ""]
-
-
 def has_work(tx: Tx, agent_id: str, claim_id: str, place: str | None = None, bare: bool = False) -> bool:
     """Whether a claim would give something or say something. Reads only, so that an idle poll costs no write."""
     agent = tx.find_agent(agent_id)
@@ -39,12 +34,12 @@ def has_work(tx: Tx, agent_id: str, claim_id: str, place: str | None = None, bar
         return True
     if _polls_elsewhere(agent, place) or tx.find_claim(agent.id, claim_id) is not None:
         return True
-    return _may_take(agent) and (next(_candidates(tx, agent), None) is not None or bool(_stalled(tx, agent)))
+    return agent.may_take and (next(_candidates(tx, agent), None) is not None or bool(tx.stalled_tasks(agent.id)))
 
 
 def keys_with_ready(tx: Tx, agent: Agent, keys: Collection[str]) -> set[str]:
     """Those of the wake-up keys under which a task is ready, for this agent or for another."""
-    routes = {announcing.route_key(agent.project_id, route): route for route in routes_of(agent)}
+    routes = {announcing.route_key(agent.project_id, route): route for route in agent.routes}
     return {key for key in keys if key in routes and tx.find_ready(agent.project_id, routes[key], 1, 0)}
 
 
@@ -81,9 +76,11 @@ def claim(tx: Tx, agent_id: str, claim_id: str, place: str | None = None, bare: 
         return _same_again(tx, again)
     if _polls_elsewhere(agent, place):
         raise superseded()
-    if not _may_take(agent):
+    if not agent.may_take:
         return None
     for task in _candidates(tx, agent):
+        if not tx.lock_to_claim(task):
+            continue
         if task.concurrency_key is not None and not tx.take_key(task):
             continue
         failpoint("claim.chosen")
@@ -102,19 +99,15 @@ def claim(tx: Tx, agent_id: str, claim_id: str, place: str | None = None, bare: 
     return _once_more(tx, agent)
 
 
-def _stalled(tx: Tx, agent: Agent) -> list[Task]:
-    return [task for task in tx.held_tasks(agent.id) if task.state is TaskState.STALLED]
-
-
 def _once_more(tx: Tx, agent: Agent) -> Claimed | None:
     """A stalled task of the agent, under the attempt and the claim that it has already.
 
     An agent that asks for work does not know of it, or forgot it: the answer was lost, or the store went back to a
     time before its report. Its journal says whether the attempt was started: then its result is sent again (G15).
     """
-    for task in _stalled(tx, agent):
+    for task in tx.stalled_tasks(agent.id):
         again = lifecycle.extended(task, tx.now)
-        if tx.save_task(task, again):
+        if tx.lock_to_claim(task) and tx.save_task(task, again):
             announcing.announce(tx, again)
             return _delivery(tx, again)
     return None
@@ -135,10 +128,6 @@ def report_and_claim(
         return task, None
 
 
-def _may_take(agent: Agent) -> bool:
-    return agent.state is AgentState.ACTIVE and not agent.draining
-
-
 def _same_again(tx: Tx, attempt: model.Attempt) -> Claimed:
     task = tx.find_task_any_project(attempt.task_id)
     if task is None or task.claim_id != attempt.claim_id or task.state not in model.HELD:
@@ -157,7 +146,7 @@ def _candidates(tx: Tx, agent: Agent) -> Iterator[Task]:
     news = False
     offset, size = 0, _FIRST_LOOK
     while True:
-        pages = [tx.find_ready(agent.project_id, route, size, offset) for route in routes_of(agent)]
+        pages = [tx.find_ready(agent.project_id, route, size, offset) for route in agent.routes]
         fresh = [task for page in pages for task in page if task.id not in seen]
         seen.update(task.id for task in fresh)
         for task in sorted(fresh, key=lambda t: (-t.priority, t.ready_at or 0, t.seq)):

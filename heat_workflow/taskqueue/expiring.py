@@ -87,6 +87,7 @@ def expire(tx: Tx) -> int:
     """Move every task whose time has come and return how many; call again while it returns more than 0."""
     due = tx.list_due(_MOST)
     onlooker = holding.Onlooker(tx)
+    settling.lock_workflows(tx, due)
     for task in due:
         _expire_one(tx, task, onlooker)
     return len(due)
@@ -96,11 +97,11 @@ def expire_task(tx: Tx, task_id: str) -> None:
     """Move that one task, if its time has come."""
     task = tx.find_task_any_project(task_id)
     if task is not None:
+        settling.lock_workflows(tx, [task])
         _expire_one(tx, task, holding.Onlooker(tx))
 
 
 def _expire_one(tx: Tx, listed: Task, onlooker: holding.Onlooker) -> None:
-    tx.lock_workflow(listed.project_id, listed.workflow_id)
     task = tx.find_task(listed.project_id, listed.id)
     if task is None or task.due_at != listed.due_at:
         return  # moved meanwhile, or by one that stood before it in this list

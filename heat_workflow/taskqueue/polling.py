@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from heat_workflow import model
 from heat_workflow.failpoints import faultpoint
-from heat_workflow.store import Tx
+from heat_workflow.store import Asks, Tx
 from heat_workflow.taskqueue import TaskQueue, announcing, claiming, ending
 from heat_workflow.taskqueue.claiming import Claimed
 from heat_workflow.wakeup import News, Wakeups
@@ -59,7 +59,7 @@ class Polls:
             await self._queue.write(claiming.poll_at, agent.id, self._place)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        keys = [f"agent:{agent.id}", *(announcing.route_key(agent.project_id, r) for r in claiming.routes_of(agent))]
+        keys = [f"agent:{agent.id}", *(announcing.route_key(agent.project_id, r) for r in agent.routes)]
         with self._wakeups.watch(keys) as news:
             self._take_place(agent.id, news)
             try:
@@ -100,7 +100,8 @@ class Polls:
     ) -> Claimed | None:
         """Take what is there for the agent; the hints that were about something else go on to the next.
 
-        Without a hint there is nothing mostly, and a look that only reads costs less; with one there is something.
+        Without a hint there is nothing mostly, and on SQLite a look that only reads costs less; on a server a claim is
+        run together with those of others, and locks nothing where there is nothing.
         """
         if self._waiting.get(agent.id) is not news:
             raise claiming.superseded()
@@ -108,9 +109,11 @@ class Polls:
             raise ending()
         hints = news.take_hints()
         try:
-            if not hints and not await self._queue.glance(claiming.has_work, agent.id, claim_id, place, bare):
+            looks = not hints and self._queue.looks_first
+            if looks and not await self._queue.glance(claiming.has_work, agent.id, claim_id, place, bare):
                 return None
-            claimed = await self._queue.write(claiming.claim, agent.id, claim_id, place, bare)
+            asks = Asks(agent.id, claim_id=claim_id)
+            claimed = await self._queue.turn(asks, claiming.claim, agent.id, claim_id, place, bare)
             if claimed is not None:
                 hints.pop(announcing.route_key(agent.project_id, claimed.task.route), None)
             elif hints:

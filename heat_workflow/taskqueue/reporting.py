@@ -6,7 +6,7 @@ from __future__ import annotations
 from heat_workflow import errors, lifecycle, model
 from heat_workflow.failpoints import failpoint
 from heat_workflow.model import Report, Task, TaskState
-from heat_workflow.store import Tx
+from heat_workflow.store import Asks, Tx
 from heat_workflow.taskqueue import rewinding, settling
 
 ATTEMPT_MOST = 2**31 - 1  # what the column takes: nothing beyond was ever given out
@@ -24,15 +24,22 @@ def heartbeat(tx: Tx, agent_id: str, task_id: str, attempt: int, claim_id: str) 
     return extended
 
 
+def asks(agent_id: str, task_id: str, said: Report, claim_id: str | None = None) -> Asks:
+    """What recording this report is going to look at, with the claim of the next task if there is one."""
+    return Asks(agent_id, (task_id, min(said.attempt, ATTEMPT_MOST)), claim_id, _size(said))
+
+
 def report(tx: Tx, agent_id: str, task_id: str, said: Report) -> Task:
     """The task after the report. The same report again returns what is recorded; any other is a Conflict."""
-    task = _known(tx, agent_id, task_id, said.attempt, said.claim_id)
+    seen = _known(tx, agent_id, task_id, said.attempt, said.claim_id)
     if said.attempt > ATTEMPT_MOST:
-        raise _fenced(task, said.attempt)
-    # Looked at after the task: if a repeat of this report is settled at this moment, its record is seen.
+        raise _fenced(seen, said.attempt)
+    # What was seen before the lock may be old: a repeat of this report may have been settled meanwhile (Q2).
+    tx.lock_workflow(seen.project_id, seen.workflow_id)
+    task = tx.find_task_any_project(task_id) or seen
     recorded = tx.find_attempt(task_id, said.attempt)
     if recorded is not None and recorded.agent_id == agent_id and _same(tx, recorded, said):
-        return tx.find_task_any_project(task_id) or task
+        return task
     _refuse_fenced(task, agent_id, said.attempt, said.claim_id)
     _refuse_undeclared(tx, task, said)
     failpoint("report.held")

@@ -50,6 +50,7 @@ def _its_own(task: Task, agent: Agent) -> bool:
 
 
 def _lease_again(tx: Tx, task: Task, agent: Agent, attempt: int, claim_id: model.ClaimId) -> Task:
+    tx.lock_workflow(task.project_id, task.workflow_id)
     if task.concurrency_key is not None:
         tx.take_key(task)
     _close_earlier(tx, task)

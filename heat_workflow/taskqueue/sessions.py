@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from typing import TypeVar
 
 from heat_workflow import errors, lifecycle, model
 from heat_workflow.failpoints import failpoint
@@ -12,6 +13,7 @@ from heat_workflow.model import Agent, AgentState, Json, TaskState
 from heat_workflow.store import Tx
 from heat_workflow.taskqueue import announcing, auditing, credentials, settling
 
+T = TypeVar("T")
 CREDENTIAL_LIFE = 86400.0  # seconds; a machine that was off for longer comes back by rotating
 ROTATE_AFTER = CREDENTIAL_LIFE / 2
 _OVERLAP = 60.0  # seconds the old secret is good after its successor's first use: connections run in parallel
@@ -103,6 +105,14 @@ def authenticate(tx: Tx, token: credentials.Token, rotating: bool) -> Agent:
     if stale and not rotating and not is_next:
         raise errors.Unauthenticated("the credential is older than a day; rotate it first", code="rotate-required")
     return agent
+
+
+def proving(tx: Tx, token: credentials.Token, use_case: Callable[[Tx], T]) -> T:
+    """What the agent's use case gives, its credential being the present one; else as ``authenticate``."""
+    agent = authenticate(tx, token, False)
+    if credentials.matches(token.secret_hash, agent.next_hash):
+        raise refused()  # its first use is to be recorded
+    return use_case(tx)
 
 
 def _also_good(agent: Agent, token: credentials.Token, now: float) -> bool:
@@ -208,9 +218,10 @@ def hello(
     told = {**inventory, **kept}
     greeted = dataclasses.replace(agent, nonce=nonce, version=version, inventory=told, last_seen_at=tx.now)
     tx.save_agent(greeted)
-    for task in tx.held_tasks(agent.id):
-        if (task.id, task.attempt) not in journal:
-            _give_back(tx, task)
+    unknown = [task for task in tx.held_tasks(agent.id) if (task.id, task.attempt) not in journal]
+    settling.lock_workflows(tx, unknown)
+    for task in unknown:
+        _give_back(tx, task)
     return greeted
 
 

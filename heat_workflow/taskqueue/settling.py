@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from heat_workflow import errors, lifecycle, model
 from heat_workflow.failpoints import failpoint
@@ -16,17 +16,24 @@ from heat_workflow.taskqueue import announcing, batches, undoing
 
 def move(tx: Tx, before: Task, after: Task) -> Task:
     """Record the move with its event and carry its consequences; Conflict if somebody else moved the task."""
-    if not after.finished:
+    if after.state is before.state:
         return _record(tx, before, after)
-    # Successors count down under the workflow's lock: two last requirements that finish at once both count.
+    # Whoever moves a task holds its workflow first, so that nobody waits for the other one of the two (Q1). Successors
+    # count down under it: two last requirements that finish at once both count.
     workflow = tx.lock_workflow(before.project_id, before.workflow_id)
     _record(tx, before, after)
-    if after.state is not before.state:
+    if after.finished:
         _carry(tx, after)
-        if workflow is not None and _may_end(workflow):
+        if workflow is not None and workflow.may_end:
             end_if_done(tx, after.project_id, after.workflow_id)
         failpoint("settle.ended")
     return after
+
+
+def lock_workflows(tx: Tx, tasks: Iterable[Task]) -> None:
+    """Lock the workflows of the tasks, in the one order in which everybody locks several (Q1)."""
+    for workflow_id, project_id in sorted({(task.workflow_id, task.project_id) for task in tasks}):
+        tx.lock_workflow(project_id, workflow_id)
 
 
 def start(tx: Tx, added: Task) -> Task:
@@ -55,11 +62,6 @@ def _carry(tx: Tx, task: Task) -> None:
     ended = collections.deque([task])
     while ended:
         ended += _finish(tx, ended.popleft())
-
-
-def _may_end(workflow: model.Workflow) -> bool:
-    """Whether the end of a task can change the workflow's state: an open one that is active stays that."""
-    return workflow.sealed or workflow.state in (model.WorkflowState.UNDOING, model.WorkflowState.CANCELLING)
 
 
 def _finish(tx: Tx, task: Task) -> list[Task]:
@@ -129,7 +131,7 @@ def _count_down(tx: Tx, before: Task, task: Task) -> Task:
 
 def outstanding(tx: Tx, task: Task, coming: Collection[str] = ()) -> int:
     """How many things the task waits for: requirements unfinished or ``coming`` again, the turn of its batch."""
-    required = sum(not other.finished or other.id in coming for other in tx.requirements_of(task.id))
+    required = sum(state not in model.FINISHED or other in coming for other, state in tx.requirement_states(task.id))
     if not task.batch or task.fanout is None:
         return required
     return required + tx.batch_unfinished(task.workflow_id, task.fanout, task.batch - 1)

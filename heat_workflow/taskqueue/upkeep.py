@@ -27,7 +27,7 @@ def purge(tx: Tx, days: float, tombstone_days: float, limit: int = PAGE) -> Purg
     The caller repeats it, each time in a transaction of its own, until nothing more goes.
     """
     workflows = tx.list_ended(tx.now - days * DAY, limit)
-    for listed in workflows:
+    for listed in sorted(workflows, key=lambda workflow: workflow.id):  # the order in which everybody locks them (Q1)
         workflow = tx.lock_workflow(listed.project_id, listed.id)
         if workflow is not None and workflow.finished_at == listed.finished_at:  # else it was opened again just now
             tx.delete_workflow(workflow.id)

@@ -53,3 +53,4 @@ F49_EXAMPLES = {"sqlite": _times(30), "postgresql": _times(8), "mariadb": _times
 F49_STEPS = 40
 F49_WALKS = _times(100)
 S42_READS = _times(3000)
+Q16_EXAMPLES = {"sqlite": _times(60), "postgresql": _times(20), "mariadb": _times(15)}

@@ -21,7 +21,7 @@ from tests.harness.waiters import until
 LOOPS = {  # what raises in which loop how often, and which stores have the loop
     "expiry": ("expire.look:2:raise", 2, ("sqlite", "postgresql", "mariadb")),
     "last-seen": ("seen.saved:1:raise", 1, ("sqlite",)),
-    "writer": ("commit.before:1:raise", 1, ("sqlite", "postgresql")),
+    "writer": ("commit.before:1:raise", 1, ("sqlite", "postgresql", "mariadb")),
     "news-in": ("news.heard:2:raise", 2, ("postgresql", "mariadb")),
     "news-out": ("news.told:1:raise", 1, ("postgresql", "mariadb")),
 }

@@ -8,9 +8,13 @@ import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
+import sqlalchemy as sa
+
 from heat_workflow import model
-from heat_workflow.store import Store, Tx
+from heat_workflow.store import Asks, Store, Tx, tables
 from heat_workflow.store.opening import open_store
+from heat_workflow.taskqueue import claiming, reporting
+from heat_workflow.taskqueue.claiming import Claimed
 from tests.harness import facts
 
 
@@ -39,6 +43,14 @@ class Database:
     def __init__(self, url: str, key_file: str) -> None:
         self.url = url
         self.key_file = key_file
+
+    def clear(self) -> None:
+        """Delete every row."""
+        engine = sa.create_engine(self.url)
+        with engine.begin() as connection:
+            for table in tables.metadata.sorted_tables:
+                connection.execute(sa.delete(table))
+        engine.dispose()
 
     @contextlib.asynccontextmanager
     async def replica(self) -> AsyncIterator[tuple[Store, Ears]]:
@@ -76,3 +88,36 @@ async def task_of(store: Store, task_id: str) -> model.Task:
 async def together(*calls: Any) -> list[Any]:
     """Run the calls at once; their results, exceptions among them."""
     return list(await asyncio.gather(*calls, return_exceptions=True))
+
+
+async def claim(store: Store, agent_id: str, claim_id: str | None = None, *, alone: bool = False) -> Claimed | None:
+    """Claim as an agent does, or in a transaction of its own."""
+    claim_id = claim_id or facts.new_id()
+    if alone:
+        return await store.write(lambda tx: claiming.claim(tx, agent_id, claim_id))
+    return await store.turn(Asks(agent_id, claim_id=claim_id), lambda tx: claiming.claim(tx, agent_id, claim_id))
+
+
+def said(task: model.Task, status: model.TaskState = model.TaskState.SUCCEEDED, **fields: Any) -> model.Report:
+    """A report of the lease that the task stands at."""
+    assert task.claim_id is not None
+    defaults: dict[str, Any] = {
+        "deploy_status_code": 0,
+        "deploy_stdout": "",
+        "deploy_stderr": "",
+        "outputs": {},
+        "reason": None,
+        "digest": "d",
+    }
+    return model.Report(task.attempt, task.claim_id, status, **{**defaults, **fields})
+
+
+async def report(
+    store: Store, task: model.Task, report: model.Report | None = None, *, alone: bool = False
+) -> model.Task:
+    """Report as the agent that holds the task does, or in a transaction of its own."""
+    agent_id, one = str(task.agent_id), report or said(task)
+    if alone:
+        return await store.write(lambda tx: reporting.report(tx, agent_id, task.id, one))
+    asks = reporting.asks(agent_id, task.id, one)
+    return await store.turn(asks, lambda tx: reporting.report(tx, agent_id, task.id, one))

@@ -8,9 +8,8 @@ import inspect
 from collections.abc import Callable, Iterator
 
 import pytest
-import sqlalchemy as sa
 
-from heat_workflow.store import Store, schema, tables
+from heat_workflow.store import Store, schema
 from heat_workflow.store.keyring import KeyRing
 from tests.harness.stores import Database, Ears
 
@@ -55,18 +54,10 @@ def database_of(
                 url = request.getfixturevalue(kind).new_database("conformance")
             schema.sync(url)
             made[kind] = Database(url, key_file)
-        _empty(made[kind].url)
+        made[kind].clear()
         return made[kind]
 
     return database
-
-
-def _empty(url: str) -> None:
-    engine = sa.create_engine(url)
-    with engine.begin() as connection:
-        for table in tables.metadata.sorted_tables:
-            connection.execute(sa.delete(table))
-    engine.dispose()
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "mariadb"])

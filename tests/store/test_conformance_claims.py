@@ -9,13 +9,14 @@ import dataclasses
 import functools
 
 import pytest
+import sqlalchemy as sa
 
 from heat_workflow import lifecycle, model
 from heat_workflow.model import TaskState, WorkflowState
-from heat_workflow.store import Store, Tx
-from heat_workflow.taskqueue import adding, claiming, reporting
+from heat_workflow.store import Store, Tx, tables
+from heat_workflow.taskqueue import adding, claiming
 from tests.harness import facts
-from tests.harness.stores import Database, insert, task_of, together
+from tests.harness.stores import Database, claim, insert, report, task_of, together
 
 
 async def test_ready_tasks_come_by_priority_then_age(store: Store) -> None:
@@ -49,25 +50,31 @@ async def test_only_workflows_that_go_on_hand_out_work(store: Store, state: Work
     assert bool(found) is (state in (WorkflowState.ACTIVE, WorkflowState.UNDOING))
 
 
-async def claim_all(stores: list[Store], agents: list[model.Agent]) -> list[str]:
+@pytest.fixture(params=[False, True], ids=["in groups", "alone"])
+def alone(request: pytest.FixtureRequest) -> bool:
+    """Whether each claim and report has a transaction of its own."""
+    return bool(request.param)
+
+
+async def claim_all(stores: list[Store], agents: list[model.Agent], alone: bool) -> list[str]:
     """Every agent claims on the replicas in turn until there is nothing left; the ids of the tasks they got."""
     got: list[str] = []
 
     async def work(store: Store, agent: model.Agent) -> None:
-        while (claimed := await store.write(lambda tx: claiming.claim(tx, agent.id, facts.new_id()))) is not None:
+        while (claimed := await claim(store, agent.id, alone=alone)) is not None:
             got.append(claimed.task.id)
 
     await asyncio.gather(*(work(stores[n % len(stores)], agent) for n, agent in enumerate(agents)))
     return got
 
 
-async def test_g3_of_many_agents_at_many_tasks_each_task_goes_to_one(empty: Database) -> None:
+async def test_g3_of_many_agents_at_many_tasks_each_task_goes_to_one(empty: Database, alone: bool) -> None:
     workflow = facts.workflow()
     tasks = [facts.task(workflow, seq) for seq in range(80)]
     agents = [facts.agent() for _ in range(12)]
     async with empty.replica() as (one, _), empty.replica() as (other, _):
         await insert(one, *tasks, workflows=[workflow], agents=agents)
-        got = await claim_all(replicas(empty, one, other), agents)
+        got = await claim_all(replicas(empty, one, other), agents, alone)
         assert sorted(got) == sorted(task.id for task in tasks)
         attempts = [await one.read(lambda tx, t=task: tx.list_attempts(t.id)) for task in tasks]  # type: ignore[misc]
         assert {len(made) for made in attempts} == {1}
@@ -78,7 +85,7 @@ def replicas(database: Database, one: Store, other: Store) -> list[Store]:
     return [one] if database.url.startswith("sqlite") else [one, other]
 
 
-async def test_g2_no_agent_goes_away_empty_while_there_is_work_for_all(empty: Database) -> None:
+async def test_g2_no_agent_goes_away_empty_while_there_is_work_for_all(empty: Database, alone: bool) -> None:
     """As many tasks as agents, all looking at once: one that looks while others claim must not find nothing."""
     async with empty.replica() as (one, _), empty.replica() as (other, _):
         stores = replicas(empty, one, other)
@@ -86,21 +93,19 @@ async def test_g2_no_agent_goes_away_empty_while_there_is_work_for_all(empty: Da
             workflow = facts.workflow()
             agents = [facts.agent() for _ in range(16)]
             await insert(one, *(facts.task(workflow, n) for n in range(16)), workflows=[workflow], agents=agents)
-            calls = [
-                stores[n % len(stores)].write(lambda tx, a=agent: claiming.claim(tx, a.id, facts.new_id()))  # type: ignore[misc]
-                for n, agent in enumerate(agents)
-            ]
+            calls = [claim(stores[n % len(stores)], agent.id, alone=alone) for n, agent in enumerate(agents)]
             got = await asyncio.gather(*calls)
             assert None not in got
             assert len({claimed.task.id for claimed in got if claimed is not None}) == 16
 
 
 async def test_a_claim_under_way_is_stepped_around_and_not_waited_for(empty: Database) -> None:
-    workflow = facts.workflow()
-    first, second = (facts.task(workflow, seq) for seq in (1, 2))
+    """Whoever claims holds the workflow; another takes a task of a workflow that is free."""
+    workflows = [facts.workflow(), facts.workflow()]
+    first, second = (facts.task(workflow, seq) for seq, workflow in enumerate(workflows))
     agents = [facts.agent(), facts.agent()]
     async with empty.replica() as (store, _):
-        await insert(store, first, second, workflows=[workflow], agents=agents)
+        await insert(store, first, second, workflows=workflows, agents=agents)
         loop = asyncio.get_running_loop()
         claimed, go_on = asyncio.Event(), asyncio.Event()
 
@@ -113,7 +118,7 @@ async def test_a_claim_under_way_is_stepped_around_and_not_waited_for(empty: Dat
 
         slowly = asyncio.create_task(store.write(slow))
         await claimed.wait()
-        quickly = asyncio.create_task(store.write(lambda tx: claiming.claim(tx, agents[1].id, facts.new_id())))
+        quickly = asyncio.create_task(claim(store, agents[1].id))
         if not empty.url.startswith("sqlite"):  # where one writer takes turns, the second has to wait for its turn
             await asyncio.wait_for(asyncio.shield(quickly), 5)
         go_on.set()
@@ -122,25 +127,25 @@ async def test_a_claim_under_way_is_stepped_around_and_not_waited_for(empty: Dat
         assert [await slowly, other.task.id] == [first.id, second.id]
 
 
-async def test_two_claims_with_one_claim_id_are_one_claim(empty: Database) -> None:
+async def test_two_claims_with_one_claim_id_are_one_claim(empty: Database, alone: bool) -> None:
     workflow = facts.workflow()
     agent, claim_id = facts.agent(), facts.new_id()
     async with empty.replica() as (one, _), empty.replica() as (other, _):
         stores = replicas(empty, one, other)
         await insert(one, *(facts.task(workflow, n) for n in range(8)), workflows=[workflow], agents=[agent])
-        calls = [s.write(lambda tx: claiming.claim(tx, agent.id, claim_id)) for s in stores * 8]
+        calls = [claim(s, agent.id, claim_id, alone=alone) for s in stores * 8]
         got = await together(*calls)
         assert len({claimed.task.id for claimed in got}) == 1
         assert len(await one.read(lambda tx: tx.held_tasks(agent.id))) == 1
 
 
-async def test_of_two_tasks_with_one_key_one_is_held_at_a_time(empty: Database) -> None:
+async def test_of_two_tasks_with_one_key_one_is_held_at_a_time(empty: Database, alone: bool) -> None:
     workflow = facts.workflow()
     tasks = [facts.task(workflow, n, concurrency_key=f"k{n % 2}") for n in range(20)]
     agents = [facts.agent() for _ in range(10)]
     async with empty.replica() as (one, _), empty.replica() as (other, _):
         await insert(one, *tasks, workflows=[workflow], agents=agents)
-        got = await claim_all(replicas(empty, one, other), agents)
+        got = await claim_all(replicas(empty, one, other), agents, alone)
         keys = collections.Counter([(await task_of(one, task_id)).concurrency_key for task_id in got])
         assert keys == {"k0": 1, "k1": 1}
         held = next(task for task in tasks if task.id == got[0])
@@ -159,7 +164,7 @@ async def test_the_next_ready_task_with_a_key_is_found(store: Store) -> None:
     assert await store.read(lambda tx: tx.ready_with_key("p2", "k", 2)) == []
 
 
-async def test_g9_two_last_requirements_that_finish_at_once_both_count(empty: Database) -> None:
+async def test_g9_two_last_requirements_that_finish_at_once_both_count(empty: Database, alone: bool) -> None:
     async with empty.replica() as (one, _), empty.replica() as (other, _):
         stores = replicas(empty, one, other)
         for _ in range(10):
@@ -170,10 +175,10 @@ async def test_g9_two_last_requirements_that_finish_at_once_both_count(empty: Da
             await insert(one, agents=agents)
             held = []
             for agent in agents:
-                claimed = await one.write(lambda tx, a=agent: claiming.claim(tx, a.id, facts.new_id()))  # type: ignore[misc]
+                claimed = await claim(one, agent.id, alone=alone)
                 assert claimed is not None
                 held.append(claimed.task)
-            calls = [stores[n % len(stores)].write(functools.partial(report, task=task)) for n, task in enumerate(held)]
+            calls = [report(stores[n % len(stores)], task, alone=alone) for n, task in enumerate(held)]
             assert [task.state for task in await asyncio.gather(*calls)] == [TaskState.SUCCEEDED] * 2
             last = await task_of(one, added[2].id)
             assert (last.state, last.pending) == (TaskState.READY, 0)
@@ -197,12 +202,6 @@ def events_of(tx: Tx, workflow_id: str) -> list[model.Event]:
     return tx.list_events(workflow_id, 0, 99)
 
 
-def report(tx: Tx, task: model.Task) -> model.Task:
-    assert task.claim_id is not None
-    said = model.Report(task.attempt, task.claim_id, TaskState.SUCCEEDED, 0, "", "", {}, None, "d")
-    return reporting.report(tx, str(task.agent_id), task.id, said)
-
-
 async def test_a_lease_is_taken_once_when_two_hold_the_same_task_in_mind(empty: Database) -> None:
     async with empty.replica() as (one, _), empty.replica() as (other, _):
         stores = replicas(empty, one, other)
@@ -217,3 +216,29 @@ async def test_a_lease_is_taken_once_when_two_hold_the_same_task_in_mind(empty: 
 
             won = await asyncio.gather(*(store.write(take) for store in stores * 8))
             assert won.count(True) == 1
+
+
+async def test_of_what_an_agent_holds_the_stalled_ones_are_found(store: Store) -> None:
+    workflow, agent = facts.workflow(), facts.agent()
+    mine = [facts.task(workflow, n, state=s, agent_id=agent.id) for n, s in enumerate(sorted(model.HELD))]
+    foreign = facts.task(workflow, 9, state=TaskState.STALLED, agent_id=facts.new_id())
+    await insert(store, *mine, foreign, workflows=[workflow], agents=[agent])
+    stalled = [task for task in mine if task.state is TaskState.STALLED]
+    assert await store.read(lambda tx: tx.stalled_tasks(agent.id)) == stalled
+    assert len(await store.read(lambda tx: tx.held_tasks(agent.id))) == len(mine)
+
+
+async def test_q1_a_claim_waits_for_its_first_workflow_alone(shared: Database) -> None:
+    """Who waits while it holds one could be waited for by who holds the other."""
+    workflows = [facts.workflow(), facts.workflow()]
+    tasks = [facts.task(workflow) for workflow in workflows]
+    async with shared.replica() as (store, _):
+        await insert(store, *tasks, workflows=workflows)
+        engine = sa.create_engine(shared.url)
+        with engine.begin() as other:
+            other.execute(sa.select(tables.workflow).where(tables.workflow.c.id == workflows[1].id).with_for_update())
+            assert await store.write(lambda tx: [tx.lock_to_claim(task) for task in tasks]) == [True, False]
+        engine.dispose()
+        assert await store.write(lambda tx: [tx.lock_to_claim(task) for task in tasks]) == [True, True]
+        gone = facts.task(facts.workflow())
+        assert await store.write(lambda tx: tx.lock_to_claim(gone)) is False

@@ -153,6 +153,8 @@ async def test_edges_lead_both_ways(store: Store) -> None:
     await insert(store, a, b, c, workflows=[workflow])
     await store.write(lambda tx: tx.insert_requirements(workflow.id, [(c.id, b.id), (c.id, a.id), (b.id, a.id)]))
     assert await store.read(lambda tx: tx.requirements_of(c.id)) == [a, b]
+    states = await store.read(lambda tx: tx.requirement_states(c.id))
+    assert sorted(states) == sorted([(a.id, TaskState.READY), (b.id, TaskState.READY)])
     assert await store.read(lambda tx: tx.dependants_of(a.id)) == [b, c]
     assert await store.read(lambda tx: tx.dependants_of(c.id)) == []
     edges = await store.read(lambda tx: tx.list_requirements(workflow.id))

@@ -88,11 +88,10 @@ def save_task(*changed: str) -> sa.Update:
     )
 
 
-LOCK_TO_CLAIM: sa.Select[Any] = (
-    sa.select(sa.literal_column("1"))
-    .select_from(t.task)
-    .where(t.task.c.id == p("id"), IS_READY)
-    .with_for_update(skip_locked=True)
+REQUIREMENT_STATES = (
+    sa.select(t.task.c.id, t.task.c.state)
+    .join(t.requirement, t.requirement.c.requires_id == t.task.c.id)
+    .where(t.requirement.c.task_id == p("task_id"))
 )
 REQUIREMENTS_OF = (
     sa.select(t.task)
@@ -143,7 +142,7 @@ FIND_READY = (
         IS_READY,
         sa.exists().where(
             t.workflow.c.id == t.task.c.workflow_id,
-            literals(t.workflow.c.state, [model.WorkflowState.ACTIVE.value, model.WorkflowState.UNDOING.value]),
+            literals(t.workflow.c.state, [state.value for state in model.WORKFLOW_HANDS_OUT]),
         ),
     )
     .order_by(t.task.c.rank, t.task.c.ready_at)
@@ -212,3 +211,8 @@ RUNNING_TASKS = (
     .order_by(t.task.c.started_at, t.task.c.id)
 )
 HELD_TASKS = sa.select(t.task).where(t.task.c.agent_id == p("agent_id"), IS_HELD)
+STALLED_TASKS = sa.select(t.task).where(
+    t.task.c.agent_id == p("agent_id"),
+    IS_HELD,
+    t.task.c.state == sa.literal_column(f"'{model.TaskState.STALLED.value}'"),
+)

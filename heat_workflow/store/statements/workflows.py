@@ -11,6 +11,7 @@ from heat_workflow.store.statements.parts import assigned
 
 FIND_WORKFLOW = sa.select(t.workflow).where(t.workflow.c.id == p("id"), t.workflow.c.project_id == p("project_id"))
 LOCK_WORKFLOW = FIND_WORKFLOW.with_for_update()
+LOCK_FREE_WORKFLOW = FIND_WORKFLOW.with_for_update(skip_locked=True)
 SAVE_WORKFLOW = (
     sa.update(t.workflow)
     .where(t.workflow.c.id == p("key"))

@@ -34,6 +34,7 @@ class Base:
         self._events: dict[str, list[tuple[str, str | None, str]]] = {}
         self._grown: dict[str, tuple[int, int]] = {}  # by workflow, tasks and bytes
         self._workflows_added = self._agents_added = 0
+        self._locked: set[str] = set()  # workflows
         self.wakes: collections.Counter[str] = collections.Counter()
         self.finished: list[str] = []  # the states that tasks came to
         self.ceiling: Callable[[model.Usage], None] | None = None

@@ -83,8 +83,6 @@ class Tasks(Base):
         return len(unused)
 
     def save_task(self, before: model.Task, after: model.Task) -> bool:
-        if after.state is model.TaskState.LEASED and before.state is model.TaskState.READY and not self._free(before):
-            return False
         changed = [name for name in st.MUTABLE if getattr(after, name) != getattr(before, name)]
         new = {f"new_{name}": rows.plain(getattr(after, name)) for name in changed or ("state",)}
         result = self._run(
@@ -100,11 +98,6 @@ class Tasks(Base):
         if after.finished and after.state is not before.state:
             self.finished.append(after.state.value)
         return True
-
-    def _free(self, task: model.Task) -> bool:
-        """Whether nobody else is about to claim the ready task. Only the task itself is locked, not the others in
-        sight: an agent that comes at the same moment takes the next one instead of going away empty."""
-        return not self._dialect.locks_rows or self._one(st.LOCK_TO_CLAIM, id=task.id) is not None
 
     def insert_requirements(self, workflow_id: str, edges: Iterable[tuple[str, str]]) -> None:
         self._many(
@@ -123,6 +116,9 @@ class Tasks(Base):
 
     def requirements_of(self, task_id: str) -> list[model.Task]:
         return [rows.task_of(row) for row in self._run(st.REQUIREMENTS_OF, task_id=task_id)]
+
+    def requirement_states(self, task_id: str) -> list[tuple[str, model.TaskState]]:
+        return [(id_, model.TaskState(state)) for id_, state in self._run(st.REQUIREMENT_STATES, task_id=task_id)]
 
     def dependants_of(self, task_id: str) -> list[model.Task]:
         return [rows.task_of(row) for row in self._run(st.DEPENDANTS_OF, requires_id=task_id)]
@@ -194,3 +190,6 @@ class Tasks(Base):
 
     def held_tasks(self, agent_id: str) -> list[model.Task]:
         return [rows.task_of(row) for row in self._run(st.HELD_TASKS, agent_id=agent_id)]
+
+    def stalled_tasks(self, agent_id: str) -> list[model.Task]:
+        return [rows.task_of(row) for row in self._run(st.STALLED_TASKS, agent_id=agent_id)]

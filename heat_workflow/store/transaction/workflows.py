@@ -27,7 +27,17 @@ class Workflows(Base):
 
     def lock_workflow(self, project_id: str, workflow_id: str) -> model.Workflow | None:
         row = self._one(st.LOCK_WORKFLOW, id=workflow_id, project_id=project_id)
+        self._locked.add(workflow_id)
         return None if row is None else rows.workflow_of(row)
+
+    def lock_to_claim(self, task: model.Task) -> bool:
+        if task.workflow_id in self._locked or not self._dialect.locks_rows:
+            return True
+        statement = st.LOCK_FREE_WORKFLOW if self._locked else st.LOCK_WORKFLOW
+        if self._one(statement, id=task.workflow_id, project_id=task.project_id) is None:
+            return False
+        self._locked.add(task.workflow_id)
+        return True
 
     def insert_workflow(self, workflow: model.Workflow) -> bool:
         inserted = self._insert_missing(tables.workflow, rows.workflow_row(workflow))
