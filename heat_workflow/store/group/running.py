@@ -196,8 +196,10 @@ class Group:
         return outcome
 
     def _stalled(self, look: Look) -> set[str]:
-        pairs = [(one, model.TaskState.STALLED.value) for one in sorted(look.agents)]
-        return {row[0] for row in by_set(self._sets, t.task, ["agent_id", "state"], pairs, "x.agent_id")}
+        ids = [(one,) for one in sorted(look.agents)]
+        return {
+            row[0] for row in by_set(self._sets, t.task, ["agent_id"], ids, "x.agent_id", " AND x.state = 'stalled'")
+        }
 
     def _load(self, facts: Facts, look: Look, turns: Sequence[Turn]) -> None:
         sets = self._sets
