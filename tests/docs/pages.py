@@ -15,10 +15,13 @@ _LITERAL = re.compile(r"``(.+?)``", re.DOTALL)
 _BLOCK = re.compile(r"^( *)(?:\.\. code-block:: *(\w+)|.*::) *\n((?:\1 +.*\n|\s*\n)+)", re.MULTILINE)
 
 
+_MADE = {"generated", "types"}  # folders of pages that the build makes
+
+
 def pages() -> list[Path]:
     """Every page that people write, and the front pages."""
     trees = [ROOT / "doc" / "source", ROOT / "api-ref" / "source"]
-    written = [page for tree in trees for page in tree.rglob("*.rst") if "generated" not in page.parts]
+    written = [page for tree in trees for page in tree.rglob("*.rst") if _MADE.isdisjoint(page.parts)]
     return sorted([*written, *ROOT.glob("*.rst")])
 
 
