@@ -30,7 +30,6 @@ THREADS = 32
 def main(directory: Path) -> None:
     """Serve the Heat of the cloud in the directory; a database that is there is used as it is."""
     take_write_lock_late()
-    obey_kills(directory)
     oslo_i18n.enable_lazy()
     log.register_options(CONF)
     CONF(
@@ -41,6 +40,7 @@ def main(directory: Path) -> None:
         default_config_files=[str(directory / "heat.conf")],
     )
     log.setup(CONF, "heat")
+    obey_kills(directory)  # it loads resource types, and Heat reads the defaults of their properties from CONF then
     config.set_config_defaults()
     database = directory / "heat.sqlite"
     if not is_complete(database):

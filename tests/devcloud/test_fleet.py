@@ -2,7 +2,6 @@
 """Fleet: many agents on one machine with one command, each for its own server; none is left in the end."""
 
 import json
-import select
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from typing import Any
 
 from devcloud.cloud import DevCloud
 from devcloud.registry import GUEST_TASKS
+from tests.harness.waiters import is_readable
 
 COUNT = 4
 
@@ -23,7 +23,7 @@ def test_agents_started_by_one_command_run_each_its_own_task_and_are_revoked_in_
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            assert select.select([process.stdout], [], [], 60)[0], "nothing was printed in 60 s"
+            assert is_readable(process.stdout.fileno(), 60), "nothing was printed in 60 s"
             word, _, rest = process.stdout.readline().partition(" ")
             servers: dict[str, str] = json.loads(rest)
             assert word == "ready"

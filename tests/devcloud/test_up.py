@@ -4,7 +4,6 @@
 import contextlib
 import json
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -16,6 +15,7 @@ from pathlib import Path
 from devcloud.people import log_in
 from devcloud.settings import HOST, load_settings
 from devcloud.stacks import Stacks
+from tests.harness.waiters import is_readable
 
 READY_KEYS = {"auth_url", "heat_url", "api_url", "api_ca_file", "username", "password", "project_name"}
 STACK = {
@@ -36,7 +36,7 @@ def up(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]
 
 def read_ready(process: subprocess.Popen[str]) -> dict[str, str]:
     assert process.stdout is not None
-    assert select.select([process.stdout], [], [], 60)[0], "nothing was printed in 60 s"
+    assert is_readable(process.stdout.fileno(), 60), "nothing was printed in 60 s"
     word, _, rest = process.stdout.readline().partition(" ")
     assert word == "ready"
     ready: dict[str, str] = json.loads(rest)

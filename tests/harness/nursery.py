@@ -13,7 +13,6 @@ import importlib
 import json
 import os
 import pkgutil
-import select
 import signal
 import subprocess
 import sys
@@ -22,6 +21,8 @@ import traceback
 import weakref
 from pathlib import Path
 from typing import Any
+
+from tests.harness.waiters import is_readable
 
 _PR_SET_PDEATHSIG = 1
 
@@ -39,7 +40,7 @@ class Child:
 
     def ended(self, within: float = 0) -> bool:
         """Whether the process is gone, waiting for that up to ``within`` seconds."""
-        if self._status is None and select.select([self._handle], [], [], within)[0]:
+        if self._status is None and is_readable(self._handle, within):
             with self._asked:
                 if self._status is None:
                     self._status = int(self._nursery.ask({"wait": self.pid})["status"])

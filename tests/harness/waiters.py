@@ -6,6 +6,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import select
 import socket
 import time
 from collections.abc import Callable
@@ -31,6 +32,13 @@ def until(condition: Callable[[], bool], patience: float = 20) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not come to pass"
         time.sleep(0.01)
+
+
+def is_readable(fd: int, seconds: float) -> bool:
+    """Whether there is something to read, waiting for it for a while; whatever the descriptor's number."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(1000 * seconds))
 
 
 def opened(port: int, agent: SimulatedAgent, method: str, path: str, body: Any) -> socket.socket:

@@ -247,3 +247,14 @@ async def test_what_agents_did_to_a_task_is_found_by_the_task(store: Store) -> N
     found = await store.read(lambda tx: tx.list_task_agent_events(task_id, 10))
     assert [(event["agent_id"], event["body"]) for event in found] == [(one.id, {"n": 1}), (other.id, {"n": 3})]
     assert len(await store.read(lambda tx: tx.list_task_agent_events(task_id, 1))) == 1
+
+
+async def test_the_last_events_of_an_agent_are_told_the_newest_first(store: Store) -> None:
+    mine, other = facts.agent(), facts.agent()
+    await store.write(lambda tx: (tx.insert_agent(mine), tx.insert_agent(other)))
+    for agent, kind in ((mine, "enrolled"), (other, "refused"), (mine, "rotated"), (mine, "refused")):
+        await store.write(lambda tx, a=agent, k=kind: tx.insert_agent_event(a, k, {}))  # type: ignore[misc]
+    found = await store.read(lambda tx: tx.recent_agent_events(mine.id, 2))
+    assert [kind for kind, _ in found] == ["refused", "rotated"]
+    assert all(at > 0 for _, at in found)
+    assert await store.read(lambda tx: tx.recent_agent_events(facts.new_id(), 2)) == []

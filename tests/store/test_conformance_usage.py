@@ -84,3 +84,16 @@ async def test_s68_what_a_request_adds_is_foreseen_before_anything_is_made(store
     assert made == Usage()
     assert (growth.tasks, grown.tasks) == (21, 21)
     assert 0.9 * grown.bytes < growth.bytes <= grown.bytes
+
+
+async def test_what_is_foreseen_is_refused_by_the_ceiling_of_who_set_one(store: Store) -> None:
+    told: list[Usage] = []
+
+    def foreseen(tx: Tx) -> None:
+        tx.foresee(Usage(tasks=1))  # nobody has set a ceiling
+        tx.ceiling = told.append
+        tx.foresee(Usage(tasks=2, bytes=3))
+
+    await store.write(foreseen)
+    assert told == [Usage(tasks=2, bytes=3)]
+    assert await usage(store) == Usage()

@@ -160,21 +160,6 @@ def test_g8_a_cancel_learnt_by_heartbeat_stops_the_hook(machine: Machine, api: A
     assert api.report_of(task)["status"] == "cancelled"
 
 
-def test_g28_a_heartbeat_that_meets_an_unexpected_error_is_not_the_last(
-    machine: Machine, api: Api, tmp_path: Path
-) -> None:
-    def odd(_call: Call) -> tuple[int, Wire | None]:
-        del api.answers["heartbeat"]
-        return 200, {"cancel": True, "grace": "soon"}
-
-    api.answers["heartbeat"] = odd
-    task = api.add(wire_task(f"touch {tmp_path}/up; sleep 100\n"))
-    wait_for((tmp_path / "up").exists)
-    wait_for(lambda: "a heartbeat met an error; the next one is tried" in machine.log.read_text())
-    api.cancelled.add(task)
-    assert api.report_of(task)["status"] == "cancelled"
-
-
 def test_a_report_the_api_will_never_take_becomes_a_bare_failure(machine: Machine, api: Api) -> None:
     def pick(call: Call) -> tuple[int, Wire | None]:
         if call.body["deploy_stdout"]:

@@ -166,7 +166,7 @@ class Narrator:
             number += 1
 
     def _claimed(self, number: int) -> Any:
-        body = {"claim_id": f"00000000-0000-4000-8000-{number:012d}"}
+        body = {"claim_id": f"00000000-0000-4000-8000-{number:012d}", "nonce": "5f8a1c0e9b7d"}
         answer = self._send("post_agent_v1_claim", {"path": "/agent/v1/claim", "body": body})
         return answer.json()["task"] if answer.status_code == 200 else None
 
