@@ -18,6 +18,7 @@ from heat_workflow.store.group import sets as by
 from heat_workflow.store.group.facts import AloneError, Counters, Facts, LaterError, Pool
 from heat_workflow.store.group.overlay import Overlay
 from heat_workflow.store.group.sets import ChangedError, Sets, by_set, listed
+from heat_workflow.store.statements.history import OUTCOME
 from heat_workflow.store.statements.tasks import MUTABLE
 from heat_workflow.store.write import Write
 
@@ -38,16 +39,6 @@ _KINDS: tuple[tuple[str, ...], ...] = (
     ("state", "attempt", "attempts_left", "claim_id", "agent_id", "started_at", "lease_until", "due_at"),
 )
 _CAS = ("id", "state", "attempt", "pending")
-_OUTCOME = (
-    "finished_at",
-    "result",
-    "reason",
-    "digest",
-    "deploy_status_code",
-    "deploy_stdout",
-    "deploy_stderr",
-    "outputs",
-)
 _EVENT = ("workflow_id", "seq", "at", "type", "task_id", "body")
 _LOCK = ("project_id", "concurrency_key", "task_id")
 
@@ -390,12 +381,12 @@ def _write_attempts(sets: Sets, overlay: Overlay) -> bool:
     if new:
         sets.insert(t.attempt, rows.ATTEMPT, [tuple(row[name] for name in rows.ATTEMPT) for row in new])
     saved = [
-        (*place, *(row[name] for name in _OUTCOME))
+        (*place, *(row[name] for name in OUTCOME))
         for place in sorted(overlay.saved_attempts.keys() - overlay.new_attempts.keys())
         if (made := attempts[place]) is not None and (row := rows.attempt_row(made))
     ]
     if saved:
-        _same(sets.update(t.attempt, ("task_id", "attempt"), _OUTCOME, saved), len(saved))
+        _same(sets.update(t.attempt, ("task_id", "attempt"), OUTCOME, saved), len(saved))
     return bool(new or saved)
 
 

@@ -9,23 +9,21 @@ from sqlalchemy import bindparam as p
 from heat_workflow.store import tables as t
 from heat_workflow.store.statements.parts import assigned
 
+OUTCOME = (  # the columns that a report fills in
+    "finished_at",
+    "result",
+    "reason",
+    "digest",
+    "deploy_status_code",
+    "deploy_stdout",
+    "deploy_stderr",
+    "outputs",
+)
 INSERT_ATTEMPT = sa.insert(t.attempt)
 SAVE_ATTEMPT = (
     sa.update(t.attempt)
     .where(t.attempt.c.task_id == p("key"), t.attempt.c.attempt == p("number"))
-    .values(
-        assigned(
-            t.attempt,
-            "finished_at",
-            "result",
-            "reason",
-            "digest",
-            "deploy_status_code",
-            "deploy_stdout",
-            "deploy_stderr",
-            "outputs",
-        )
-    )
+    .values(assigned(t.attempt, *OUTCOME))
 )
 FIND_ATTEMPT = sa.select(t.attempt).where(t.attempt.c.task_id == p("task_id"), t.attempt.c.attempt == p("attempt"))
 FIND_CLAIM = sa.select(t.attempt).where(t.attempt.c.agent_id == p("agent_id"), t.attempt.c.claim_id == p("claim_id"))
