@@ -175,9 +175,13 @@ class Spool:
         if not os.access(self._folder.path, os.W_OK) or os.fstat(self._folder.fd).st_nlink == 0:
             raise StateError(f"spool {self._folder.path} is gone or cannot be written; nothing is claimed until it can")
 
+    def close(self) -> None:
+        """Give back what is held open besides the folder that it was made with; may be repeated."""
+        self._past.close()
+
     def wipe(self) -> None:
         """Remove everything."""
-        self._past.close()
+        self.close()
         for name in (PAST, _DAMAGED):
             self._folder.remove_all(name)
         for name in self._folder.names():

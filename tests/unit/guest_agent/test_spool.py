@@ -179,3 +179,4 @@ def test_f16_g12_whatever_byte_of_a_record_is_altered_or_cut_off_nothing_is_exec
             report = after.find_report(attempt)
             assert report is not None
             assert (report["status"], report["reason"]) == ("failed", STATE_LOST)
+        after.close()  # two of each byte would be many open files
