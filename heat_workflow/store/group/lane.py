@@ -61,8 +61,6 @@ class Lane:
         self._next: collections.deque[Turn] = collections.deque()
         self._closing = False
         self._worth_waiting = 0  # groups
-        self.groups = 0
-        self.repeated = 0
         self._thread = threading.Thread(target=self._run, name="store-turns", daemon=True)
         self._thread.start()
 
@@ -124,7 +122,6 @@ class Lane:
         if outcome is None:
             self._apart(turns)
             return
-        self.groups += 1
         self._settled(outcome.done)
         for turn in outcome.alone:
             self._alone(turn)
@@ -162,7 +159,6 @@ class Lane:
                 return self._once(turns)
             except _MET as exc:
                 tries += 1
-                self.repeated += 1
                 LOG.info("A group of %d turns met another transaction (%s)", len(turns), type(exc).__name__)
                 time.sleep(random.uniform(0, 0.002 * 2**tries))
             except db_exception.DBConnectionError:

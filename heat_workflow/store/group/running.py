@@ -120,7 +120,6 @@ class Outcome:
     done: list[Turn] = dataclasses.field(default_factory=list)
     later: list[Turn] = dataclasses.field(default_factory=list)
     alone: list[Turn] = dataclasses.field(default_factory=list)
-    changed: bool = False
 
 
 class Group:
@@ -182,7 +181,7 @@ class Group:
         for turn in turns:
             _decide(overlay, turn, outcome)
         failpoint("group.decided")
-        outcome.changed = _write(self._sets, overlay)
+        _write(self._sets, overlay)
         failpoint("group.written")
         return outcome
 
@@ -331,15 +330,12 @@ def _decide(overlay: Overlay, turn: Turn, outcome: Outcome) -> None:
         outcome.done.append(turn)
 
 
-def _write(sets: Sets, overlay: Overlay) -> bool:
-    """What the turns have changed; whether that is anything."""
-    parts = [
-        _write_keys(sets, overlay),
-        _write_tasks(sets, overlay),
-        _write_attempts(sets, overlay),
-        _write_events(sets, overlay),
-    ]
-    return any(parts)
+def _write(sets: Sets, overlay: Overlay) -> None:
+    """What the turns have changed."""
+    _write_keys(sets, overlay)
+    _write_tasks(sets, overlay)
+    _write_attempts(sets, overlay)
+    _write_events(sets, overlay)
 
 
 def _same(count: int, wanted: int) -> None:
@@ -347,7 +343,7 @@ def _same(count: int, wanted: int) -> None:
         raise ChangedError(f"{count} rows of {wanted} were as they had been read")
 
 
-def _write_keys(sets: Sets, overlay: Overlay) -> bool:
+def _write_keys(sets: Sets, overlay: Overlay) -> None:
     moved = sorted(key for key, holder in overlay.facts.keys.items() if holder != overlay.keys_before[key])
     freed = [(*key, old) for key in moved if (old := overlay.keys_before[key]) is not None]
     taken = [(*key, new) for key in moved if (new := overlay.facts.keys[key]) is not None]
@@ -355,10 +351,9 @@ def _write_keys(sets: Sets, overlay: Overlay) -> bool:
         _same(sets.delete(t.lock, _LOCK, freed), len(freed))
     if taken:
         sets.insert(t.lock, _LOCK, taken)
-    return bool(moved)
 
 
-def _write_tasks(sets: Sets, overlay: Overlay) -> bool:
+def _write_tasks(sets: Sets, overlay: Overlay) -> None:
     kinds: dict[tuple[str, ...], list[tuple[Any, ...]]] = {}
     for task_id, task in sorted(overlay.facts.tasks.items()):
         before = overlay.before[task_id]
@@ -372,10 +367,9 @@ def _write_tasks(sets: Sets, overlay: Overlay) -> bool:
         kinds.setdefault(kind, []).append((task_id, before.state.value, before.attempt, before.pending, *new))
     for kind, changes in sorted(kinds.items()):
         _same(sets.update(t.task, _CAS, kind, changes), len(changes))
-    return bool(kinds)
 
 
-def _write_attempts(sets: Sets, overlay: Overlay) -> bool:
+def _write_attempts(sets: Sets, overlay: Overlay) -> None:
     attempts = overlay.facts.attempts
     new = [rows.attempt_row(made) for place in sorted(overlay.new_attempts) if (made := attempts[place]) is not None]
     if new:
@@ -387,10 +381,9 @@ def _write_attempts(sets: Sets, overlay: Overlay) -> bool:
     ]
     if saved:
         _same(sets.update(t.attempt, ("task_id", "attempt"), OUTCOME, saved), len(saved))
-    return bool(new or saved)
 
 
-def _write_events(sets: Sets, overlay: Overlay) -> bool:
+def _write_events(sets: Sets, overlay: Overlay) -> None:
     """Number the events of each workflow without gaps, under its lock, and count what it has grown by."""
     by_workflow: dict[str, list[tuple[str, str | None, str]]] = {one: [] for one in overlay.grown}
     for workflow_id, type_, task_id, body in overlay.events:
@@ -409,4 +402,3 @@ def _write_events(sets: Sets, overlay: Overlay) -> bool:
         _same(sets.update(t.workflow, ("id", "event_seq"), names, counters), len(counters))
     if events:
         sets.insert(t.event, _EVENT, events)
-    return bool(counters)
