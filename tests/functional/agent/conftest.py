@@ -14,6 +14,7 @@ import pytest
 
 from tests.harness.callers import Operator
 from tests.harness.machine import Machine
+from tests.harness.small_api import Api, serving
 
 Boot = Callable[..., Machine]
 Add = Callable[..., dict[str, Any]]
@@ -41,6 +42,13 @@ def boot(tmp_path: Path, operator: Operator) -> Iterator[Boot]:
 def machine(boot: Boot) -> Machine:
     """One guest, for server ``s1``."""
     return boot()
+
+
+@pytest.fixture
+def fake() -> Iterator[Api]:
+    """An API of the test's own making, for what the real one would not say."""
+    with serving() as book:
+        yield book
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from guest_agent.outputs import read_outputs
 from guest_agent.task import Output
 from tests.faults import counts
 from tests.harness.machine import Machine, end_process, is_alive, wait_for
-from tests.harness.small_api import Api, serving, wire_task
+from tests.harness.small_api import Api, wire_task
 
 NOBODY = 65534
 AGENT = str(uuid.uuid4())
@@ -45,12 +45,6 @@ PLANTED = {
     "a process's memory": "ln -s /proc/self/environ $o",
     "its folder gone": "rm -rf $(dirname $o)",
 }
-
-
-@pytest.fixture
-def fake() -> Iterator[Api]:
-    with serving() as book:
-        yield book
 
 
 @pytest.fixture

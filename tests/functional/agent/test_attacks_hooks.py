@@ -17,7 +17,7 @@ import pytest
 from tests.functional.agent.conftest import Add
 from tests.harness.callers import Operator
 from tests.harness.machine import Machine
-from tests.harness.small_api import Api, serving, wire_task
+from tests.harness.small_api import Api, wire_task
 
 Task = dict[str, Any]
 Finished = Callable[..., Task]
@@ -29,12 +29,6 @@ STEERING = (
     *("RUBYOPT", "NODE_OPTIONS", "GCONV_PATH", "GIT_SSH", "SSL_CERT_FILE", "https_proxy", "HTTPS_PROXY", "HOME"),
     *("SHELL", "HW_TASK_ID", "A=B", "A\nB", "BASH_FUNC_x%%", "BASH_FUNC_ls()", "1x", "a-b", "", "ünïcode"),
 )
-
-
-@pytest.fixture
-def fake() -> Iterator[Api]:
-    with serving() as book:
-        yield book
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.harness.machine import Machine, wait_for
-from tests.harness.small_api import Api, serving
+from tests.harness.small_api import Api
 
 AGENT = str(uuid.uuid4())
 JOIN = f"hwj1.{AGENT.replace('-', '')}.{'j' * 43}"
@@ -216,12 +216,6 @@ def test_s47_a_url_without_tls_is_refused_before_anything_is_sent(url: str, star
     assert machine.process is not None
     assert machine.process.wait(30) == 2
     assert "api_url" in machine.log.read_text()
-
-
-@pytest.fixture
-def fake() -> Iterator[Api]:
-    with serving() as book:
-        yield book
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

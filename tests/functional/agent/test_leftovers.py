@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.machine import Machine, wait_for
-from tests.harness.small_api import Api, serving, wire_task
+from tests.harness.small_api import Api, wire_task
 
 AGENT = str(uuid.uuid4())
 JOIN = f"hwj1.{AGENT.replace('-', '')}.{'j' * 43}"
@@ -36,12 +36,6 @@ LEFT = {
     "a mount in place of its run directory": ("mount -t tmpfs none ..\n", ""),
     "a file that nobody may remove": ("touch fixed; chattr +i fixed\n", ""),
 }
-
-
-@pytest.fixture
-def fake() -> Iterator[Api]:
-    with serving() as book:
-        yield book
 
 
 @pytest.fixture

@@ -11,17 +11,11 @@ from typing import Any
 import pytest
 
 from tests.harness.machine import Machine, wait_for
-from tests.harness.small_api import Api, Call, Wire, serving, wire_task
+from tests.harness.small_api import Api, Call, Wire, wire_task
 
 AGENT = str(uuid.uuid4())
 JOIN = f"hwj1.{AGENT.replace('-', '')}.{'j' * 43}"
 UNKNOWN: dict[str, Any] = {"since_v9": {"deep": [1, None]}, "another": "word"}
-
-
-@pytest.fixture
-def fake() -> Iterator[Api]:
-    with serving() as book:
-        yield book
 
 
 @pytest.fixture
